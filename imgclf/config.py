@@ -1,0 +1,387 @@
+"""A run's config: made, overridden, checked, read and written, by the one schema in imgclf/schema.py.
+
+A config is an `ml_collections.ConfigDict` with the sections and fields of the schema, locked.
+"""
+
+import ast
+from collections.abc import Iterable, Mapping
+import difflib
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import traceback
+from typing import Any
+
+from ml_collections import config_dict
+
+from imgclf.errors import UserError
+from imgclf.schema import (
+  DEFAULT_DURATIONS,
+  DURATIONS,
+  FIELDS,
+  SCHEMA,
+  UNITS,
+  Field,
+)
+
+ConfigDict = config_dict.ConfigDict
+
+
+def default_config() -> ConfigDict:
+  """Returns a new locked config with every field at its default."""
+  config = ConfigDict()
+  for section, fields in SCHEMA.items():
+    target = config
+    if section:
+      config[section] = target = ConfigDict()
+    for name, field in fields.items():
+      target[name] = config_dict.placeholder(field.type) if field.default is None else field.default
+  return config.lock()
+
+
+def get(config: Mapping, path: str) -> Any:
+  """Returns the value of a dotted field name such as `optimizer.learning_rate`."""
+  value: Any = config
+  for part in path.split("."):
+    value = value[part]
+  return value
+
+
+def _set(config: ConfigDict, path: str, value: Any) -> None:
+  section, _, name = path.rpartition(".")
+  (config[section] if section else config)[name] = value
+
+
+def _no_such_field(path: str, known: Iterable[str]) -> UserError:
+  known = list(known)
+  # A right name under a wrong section is as likely a slip as a typing error.
+  leaf = path.rpartition(".")[2]
+  near = difflib.get_close_matches(path, known, 1, 0.7) or [
+    k for k in known if k.rpartition(".")[2] == leaf
+  ]
+  if not near:
+    leaves = {k.rpartition(".")[2]: k for k in known}
+    near = [leaves[m] for m in difflib.get_close_matches(leaf, leaves, 1, 0.6)]
+  hint = f"did you mean config.{near[0]}?" if near else "imgclf/config.py lists the fields"
+  return UserError(f"config.{path}: no such field; {hint}")
+
+
+_ARTICLES = {int: "an integer", float: "a number", bool: "True or False", str: "a string"}
+
+
+def _describe(field: Field) -> str:
+  words = field.allowed or _ARTICLES.get(field.type, "numbers in brackets")
+  return words + (" or none" if field.default is None else "")
+
+
+def _refusal(path: str, value: Any) -> UserError:
+  field = FIELDS[path]
+  near = ""
+  if isinstance(value, str) and field.allowed.startswith("one of "):
+    names = field.allowed.removeprefix("one of ").split(", ")
+    match = difflib.get_close_matches(value, names, 1, 0.5)
+    near = f"; did you mean {match[0]}?" if match else ""
+  return UserError(f"config.{path}: got {value!r}, allowed is {_describe(field)}{near}")
+
+
+def _conforms(field: Field, value: Any) -> bool:
+  """Whether the value is of the field's type; an int will do for a float."""
+  if value is None:
+    return field.default is None
+  if field.type is bool:
+    return isinstance(value, bool)
+  if isinstance(value, bool):
+    return False
+  if field.type is float:
+    return isinstance(value, int | float)
+  if field.type is tuple:
+    return isinstance(value, list | tuple) and all(
+      isinstance(v, int | float) and not isinstance(v, bool) for v in value
+    )
+  return isinstance(value, field.type)
+
+
+def _cast(field: Field, value: Any) -> Any:
+  if value is None:
+    return None
+  if field.type is tuple:
+    return tuple(value)
+  return field.type(value)
+
+
+def _parse(path: str, text: str) -> Any:
+  """Reads a command-line value as the field's type."""
+  field = FIELDS[path]
+  if field.default is None and text.lower() in ("none", ""):
+    return None
+  if field.type is str:
+    return text
+  if field.type is bool:
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in words:
+      raise _refusal(path, text)
+    return words[text.lower()]
+  try:
+    value = float(text) if field.type is float else ast.literal_eval(text)
+  except (ValueError, SyntaxError, MemoryError, RecursionError):
+    raise _refusal(path, text) from None
+  if not _conforms(field, value):
+    raise _refusal(path, text)
+  return value
+
+
+def apply_overrides(config: ConfigDict, overrides: Iterable[tuple[str, str]]) -> None:
+  """Sets fields from command-line text, in place.
+
+  A duration given in one unit replaces the one that the config file gave in another; the same
+  duration given here in two units is refused.
+
+  Args:
+    config: the config to change.
+    overrides: pairs of a dotted field name and its value as text; `none` clears an optional field.
+
+  Raises:
+    UserError: for an unknown field, a section, or a value of the wrong type.
+  """
+  given: dict[str, str] = {}
+  for path, text in overrides:
+    if path in SCHEMA and path:
+      raise UserError(
+        f"config.{path}: is a section; set its fields one by one, "
+        f"such as --config.{path}.{next(iter(SCHEMA[path]))}=VALUE"
+      )
+    if path not in FIELDS:
+      raise _no_such_field(path, FIELDS)
+    given[path] = text
+  for path, text in given.items():
+    value = _parse(path, text)
+    prefix, _, unit = path.rpartition("_")
+    if value is not None and prefix in DURATIONS and unit in UNITS:
+      for other in UNITS:
+        if f"{prefix}_{other}" not in given:
+          _set(config, f"{prefix}_{other}", None)
+    _set(config, path, _cast(FIELDS[path], value))
+
+
+def validate(config: Mapping) -> None:
+  """Checks every field and the combinations that the schema alone can judge.
+
+  Raises:
+    UserError: naming the field, what was given and what is allowed.
+  """
+  for path, value in _flatten(config):
+    if path not in FIELDS:
+      raise _no_such_field(path, FIELDS)
+    field = FIELDS[path]
+    if not _conforms(field, value) or (value is not None and not field.check(value)):
+      raise _refusal(path, value)
+  for prefix in DURATIONS:
+    given = {u: get(config, f"{prefix}_{u}") for u in UNITS}
+    given = {u: v for u, v in given.items() if v is not None}
+    if len(given) > 1:
+      words = " and ".join(f"{prefix}_{u}={v:g}" for u, v in given.items())
+      raise UserError(f"config.{prefix}: {words} are both set; set one and leave the other none")
+  batch_size, parts = config["train"]["batch_size"], config["optimizer"]["accumulate_steps"]
+  if batch_size % parts:
+    raise UserError(
+      f"config.optimizer.accumulate_steps: {parts} does not divide config.train.batch_size={batch_size}; "
+      "choose a divisor"
+    )
+  augment, size = config["augment"], config["dataset"]["image_size"]
+  if augment["crop"] == "padded" and augment["crop_padding"] >= size:
+    raise UserError(
+      f"config.augment.crop_padding: {augment['crop_padding']} is not below "
+      f"config.dataset.image_size={size}; choose a smaller padding"
+    )
+  optimizer = config["optimizer"]
+  if optimizer["nesterov"] and optimizer["name"] != "sgd":
+    raise UserError(
+      f"config.optimizer.nesterov: only sgd has it, and config.optimizer.name is "
+      f"{optimizer['name']}; set nesterov to False or the name to sgd"
+    )
+  if optimizer["nesterov"] and not optimizer["momentum"]:
+    raise UserError(
+      "config.optimizer.nesterov: needs config.optimizer.momentum > 0; set one of them"
+    )
+
+
+def _flatten(config: Mapping) -> Iterable[tuple[str, Any]]:
+  """Yields every dotted name and its value.
+
+  Raises:
+    UserError: if a section or field of the schema is missing.
+  """
+  for path in FIELDS:
+    section, _, name = path.rpartition(".")
+    within = config.get(section) if section else config
+    if section and not isinstance(within, Mapping | ConfigDict):
+      raise UserError(
+        f"config.{section}: got {within!r}, must be a section with the fields of its own"
+      )
+    if name not in within:
+      raise UserError(f"config.{path}: is missing; add it or start from imgclf.default_config()")
+  for key, value in config.items():
+    if key in SCHEMA:
+      for name, leaf in value.items():
+        yield f"{key}.{name}", leaf
+    else:
+      yield key, value
+
+
+def steps(config: Mapping, prefix: str, num_examples: int) -> int:
+  """Turns a duration into steps, rounding up to whole ones.
+
+  Args:
+    config: a validated config.
+    prefix: a duration's name without its unit, such as `train.total` or `log.every`.
+    num_examples: examples in the train split, which is what an epoch is.
+
+  Returns:
+    The number of steps, at least 1 where the duration is more than nothing; that of
+    `DEFAULT_DURATIONS` where the config sets none.
+  """
+  found = optional_steps(config, prefix, num_examples)
+  if found is None:
+    unit, value = DEFAULT_DURATIONS[prefix]
+    found = _in_steps(unit, value, config["train"]["batch_size"], num_examples)
+  return found
+
+
+def optional_steps(config: Mapping, prefix: str, num_examples: int) -> int | None:
+  """Like `steps`, but returns None where the config sets no unit of the duration."""
+  for unit in UNITS:
+    value = get(config, f"{prefix}_{unit}")
+    if value is not None:
+      return _in_steps(unit, value, config["train"]["batch_size"], num_examples)
+  return None
+
+
+def _in_steps(unit: str, value: float, batch_size: int, num_examples: int) -> int:
+  examples = {"steps": batch_size, "epochs": num_examples, "examples": 1}[unit] * value
+  # A product such as 0.1 * 30 carries a rounding error that must not become a step.
+  return math.ceil(examples / batch_size - 1e-9)
+
+
+def eval_batch_size(config: Mapping) -> int:
+  """Returns the global batch size of evaluation and prediction."""
+  return config["eval"]["batch_size"] or config["train"]["batch_size"]
+
+
+def load(path: str | os.PathLike) -> ConfigDict:
+  """Runs a config file, which is Python and trusted like code, and returns its `get_config()`.
+
+  Raises:
+    UserError: if the file is missing, has no `get_config`, or sets a field that does not exist.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    here = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+    near = difflib.get_close_matches(str(path), here, 1, 0.5)
+    hint = (
+      f"did you mean {near[0]}?"
+      if near
+      else "give the path of a config file, such as configs/digits.py"
+    )
+    raise UserError(f"--config={path}: no such file; {hint}")
+  spec = importlib.util.spec_from_file_location(f"imgclf_config_{path.stem}", path)
+  if spec is None or spec.loader is None:
+    raise UserError(f"--config={path}: is not a Python file; config files end in .py")
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+    config = module.get_config()
+  except UserError:
+    raise
+  except Exception as error:  # whatever the user's file raises is the user's to mend
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    line = getattr(error, "lineno", None) or (frames[-1].lineno if frames else "?")
+    message = _file_error(error, frames[-1].line if frames else None)
+    raise UserError(f"{path}, line {line}: {message}") from error
+  if not isinstance(config, ConfigDict):
+    raise UserError(
+      f"{path}: get_config() must return a ConfigDict; start from imgclf.default_config()"
+    )
+  return config
+
+
+def _file_error(error: Exception, line: str | None) -> str:
+  """One line for an exception of a config file, with our own hint where a field's name is wrong."""
+  if (
+    isinstance(error, AttributeError | KeyError | TypeError) and line and line.startswith("config.")
+  ):
+    path = line.partition("=")[0].strip().removeprefix("config.")
+    if path in FIELDS:
+      try:
+        value = ast.literal_eval(line.partition("=")[2].strip())
+      except (ValueError, SyntaxError):
+        pass
+      else:
+        return str(_refusal(path, value))
+    elif path not in SCHEMA:
+      return str(_no_such_field(path, FIELDS))
+  return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+  """Returns a checked copy in which paths are absolute, so that it holds from any folder."""
+  validate(config)
+  resolved = ConfigDict(config, type_safe=True)
+  resolved.lock()
+  dataset = resolved["dataset"]
+  kind, colon, path = dataset["name"].partition(":")
+  if colon and kind in ("folder", "csv"):
+    dataset["name"] = f"{kind}:{pathlib.Path(path).expanduser().resolve()}"
+  data_dir = dataset["data_dir"] or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+  dataset["data_dir"] = str(pathlib.Path(data_dir).expanduser().resolve())
+  return resolved
+
+
+def to_json(config: Mapping) -> str:
+  """Returns the config as indented JSON, which `from_json` reads back."""
+  tree: dict[str, Any] = {}
+  for section, fields in SCHEMA.items():
+    target = tree.setdefault(section, {}) if section else tree
+    for name in fields:
+      target[name] = get(config, f"{section}.{name}" if section else name)
+  return json.dumps(tree, indent=2) + "\n"
+
+
+def from_json(text: str, where: str = "config.json") -> ConfigDict:
+  """Reads a config that `to_json` wrote. The text is data: nothing in it is executed.
+
+  Raises:
+    UserError: if it is not JSON, or not a config by the schema.
+  """
+  try:
+    tree = json.loads(text)
+  except (ValueError, RecursionError) as error:
+    raise UserError(
+      f"{where}: is not JSON ({error}); restore the file or use another --workdir"
+    ) from None
+  if not isinstance(tree, dict):
+    raise UserError(f"{where}: is not a JSON object; restore the file or use another --workdir")
+  try:
+    validate(tree)
+  except UserError as error:
+    raise UserError(f"{where}: {error}") from None
+  config = default_config()
+  for path, value in _flatten(tree):
+    _set(config, path, _cast(FIELDS[path], value))
+  return config
+
+
+def differences(old: Mapping, new: Mapping) -> tuple[list[str], list[str]]:
+  """Compares the config of a run with the one it is to be resumed with.
+
+  Returns:
+    Two lists of lines such as `config.seed: 0 -> 1`: those that make it another run, and those that
+    may change within a run.
+  """
+  matter, free = [], []
+  for path, field in FIELDS.items():
+    before, after = get(old, path), get(new, path)
+    if _cast(field, before) != _cast(field, after):
+      (free if field.may_change else matter).append(f"config.{path}: {before!r} -> {after!r}")
+  return matter, free

@@ -1,0 +1,370 @@
+"""The one schema: every field of a run's config, its default, its meaning, its check.
+
+A table and nothing else; imgclf/config.py is what is done with it. Knows no model, data set or device:
+what depends on those is checked where they are known.
+"""
+
+from collections.abc import Callable, Iterable
+import dataclasses
+import math
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+  """One field of the schema.
+
+  Attributes:
+    type: int, float, bool, str or tuple (of numbers).
+    default: the value where nothing is said; None means that the field is optional.
+    meaning: what the field does, with units.
+    allowed: what `check` accepts, in words.
+    check: whether a value of the right type is acceptable.
+    may_change: whether a run may be resumed with another value.
+  """
+
+  type: type
+  default: Any
+  meaning: str
+  allowed: str = ""
+  check: Callable[[Any], bool] = lambda value: True
+  may_change: bool = False
+
+
+def _number(
+  kind: type,
+  default: float | None,
+  meaning: str,
+  low: float = 0,
+  high: float = math.inf,
+  *,
+  above: bool = False,
+  below: bool = False,
+  may_change: bool = False,
+) -> Field:
+  """A field in [low, high]; `above` and `below` leave the ends out."""
+  name = "an integer" if kind is int else "a number"
+  words = [f"{name} {'>' if above else '>='} {low}"]
+  if high < math.inf:
+    words.append(f"{'<' if below else '<='} {high}")
+
+  def check(value):
+    return (
+      math.isfinite(value)
+      and (value > low if above else value >= low)
+      and (value < high if below else value <= high)
+    )
+
+  return Field(kind, default, meaning, " and ".join(words), check, may_change)
+
+
+def _choice(default: str, meaning: str, *names: str, may_change: bool = False) -> Field:
+  words = "one of " + ", ".join(names)
+  return Field(str, default, meaning, words, lambda value: value in names, may_change)
+
+
+def _numbers(
+  default: tuple,
+  meaning: str,
+  allowed: str,
+  check: Callable[[tuple], bool],
+  may_change: bool = False,
+) -> Field:
+  return Field(tuple, default, meaning, allowed, check, may_change)
+
+
+def _duration(prefix: str, meaning: str, *, above: bool = True) -> dict[str, Field]:
+  """The three fields of a duration, of which at most one is set; see `imgclf.config.steps`."""
+  return {
+    f"{prefix}_steps": _number(
+      int, None, f"{meaning}, in steps (one step is one update).", above=above, may_change=True
+    ),
+    f"{prefix}_epochs": _number(
+      float, None, f"{meaning}, in passes over the train split.", above=above, may_change=True
+    ),
+    f"{prefix}_examples": _number(
+      int, None, f"{meaning}, in training examples.", above=above, may_change=True
+    ),
+  }
+
+
+def _is_rgb(values: tuple) -> bool:
+  return len(values) == 3 and all(math.isfinite(v) for v in values)
+
+
+SCHEMA: dict[str, dict[str, Field]] = {
+  "": {
+    "seed": _number(
+      int, 0, "Seed of everything random: initial weights, order, augmentation.", 0, 2**31 - 1
+    ),
+  },
+  "dataset": {
+    "name": Field(
+      str,
+      "digits",
+      "`digits`, a TFDS name (`cifar10`, `cifar10:3.0.2`), `folder:PATH` or `csv:PATH`.",
+    ),
+    "data_dir": Field(
+      str,
+      None,
+      "Where prepared TFDS sets are; none: $TFDS_DATA_DIR, else ~/tensorflow_datasets.",
+      may_change=True,
+    ),
+    "train_split": Field(
+      str,
+      None,
+      "TFDS split expression to train on; none: the set's `train`, less what validation takes.",
+    ),
+    "validation_split": Field(
+      str,
+      None,
+      "Split that chooses the best checkpoint; none: the set's own, else the last 10% of `train`.",
+    ),
+    "test_split": Field(
+      str, None, "Split that only `--mode=eval` reads; none: the set's `test`, where it has one."
+    ),
+    "image_key": Field(str, "image", "Name of the TFDS feature that holds the image."),
+    "label_key": Field(str, "label", "Name of the TFDS feature that holds the class."),
+    "image_size": _number(int, 224, "Height and width of the model's input, in pixels.", 1, 4096),
+    "crop_fraction": _number(
+      float,
+      0.875,
+      "Evaluation resizes the short side to image_size / crop_fraction, then crops the centre.",
+      0,
+      1,
+      above=True,
+    ),
+    "interpolation": _choice(
+      "bilinear", "Filter of every resize (antialiased).", "bilinear", "bicubic", "lanczos"
+    ),
+    "background": _numbers(
+      (255, 255, 255),
+      "Red, green, blue (0 to 255) behind transparent pixels.",
+      "three integers from 0 to 255",
+      lambda v: len(v) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in v),
+    ),
+    "max_pixels": _number(
+      int,
+      100_000_000,
+      "An image whose header declares more pixels is refused undecoded.",
+      1,
+      may_change=True,
+    ),
+    "threads": _number(
+      int,
+      None,
+      "Threads that decode images; none: one per CPU core, 16 at most.",
+      0,
+      256,
+      may_change=True,
+    ),
+    "prefetch": _number(
+      int, 4, "Batches that are kept ready ahead of the step.", 1, 1024, may_change=True
+    ),
+  },
+  "augment": {
+    "crop": _choice(
+      "random_resized",
+      "Training crop: `random_resized` (Inception's), `padded` (shifted by padding) or `center` "
+      "(as in evaluation).",
+      "random_resized",
+      "padded",
+      "center",
+    ),
+    "crop_scale": _numbers(
+      (0.08, 1.0),
+      "random_resized: least and greatest share of the image's area.",
+      "two numbers, 0 < low <= high <= 1",
+      lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1,
+    ),
+    "crop_ratio": _numbers(
+      (3 / 4, 4 / 3),
+      "random_resized: least and greatest width / height.",
+      "two numbers, 0 < low <= high",
+      lambda v: len(v) == 2 and 0 < v[0] <= v[1] < math.inf,
+    ),
+    "crop_padding": _number(
+      int, 4, "padded: pixels of padding on each side before a random crop.", 0, 1024
+    ),
+    "flip": Field(bool, True, "Mirror left and right with probability 1/2."),
+    "rotation": _number(
+      float, 0.0, "Rotate by a uniform angle of up to this many degrees either way.", 0, 180
+    ),
+    "mean": _numbers(
+      (0.485, 0.456, 0.406),
+      "Subtracted from red, green, blue (scaled to 0..1); ImageNet's by default.",
+      "three numbers",
+      _is_rgb,
+    ),
+    "std": _numbers(
+      (0.229, 0.224, 0.225),
+      "Red, green, blue are divided by this, after mean.",
+      "three numbers > 0",
+      lambda v: _is_rgb(v) and all(c > 0 for c in v),
+    ),
+  },
+  "model": {
+    "name": Field(str, "cnn", "The network: see imgclf.models.names()."),
+    "dtype": _choice(
+      "float32",
+      "Type of the computation; parameters stay float32. float64 is for tests.",
+      "float32",
+      "bfloat16",
+      "float64",
+    ),
+    "dropout_rate": _number(
+      float,
+      None,
+      "Share of units dropped before the head; none: the model's own.",
+      0,
+      1,
+      below=True,
+    ),
+    "stem": Field(
+      str,
+      None,
+      "resnet: `imagenet` (7x7 stride 2, max-pool) or `cifar` (3x3, none); none: imagenet.",
+      "imagenet or cifar",
+      lambda value: value in ("imagenet", "cifar"),
+    ),
+    "sync_batch_norm": Field(
+      bool, True, "Batch norm uses the statistics of the whole global batch, not one device's."
+    ),
+  },
+  "optimizer": {
+    "name": _choice(
+      "adam",
+      "adam (decoupled weight decay, i.e. AdamW), sgd (momentum) or lamb.",
+      "adam",
+      "sgd",
+      "lamb",
+    ),
+    "learning_rate": _number(float, 1e-3, "Peak learning rate.", 0, above=True),
+    "reference_batch_size": _number(
+      int,
+      None,
+      "learning_rate is meant for this batch size and is scaled by batch_size / this; none: used as is.",
+      1,
+    ),
+    "weight_decay": _number(
+      float,
+      1e-4,
+      "Weight decay: decoupled for adam and lamb, added to the gradient for sgd (as in the papers).",
+    ),
+    "decay_bias_and_norm": Field(
+      bool, False, "Decay biases and norm scales too, not only parameters of 2 or more axes."
+    ),
+    "l1": _number(
+      float, 0.0, "Penalty: this times the sum of |w| of the decayed parameters, added to the loss."
+    ),
+    "l2": _number(
+      float,
+      0.0,
+      "Penalty: this times half the sum of w^2 of the decayed parameters, added to the loss.",
+    ),
+    "b1": _number(float, 0.9, "adam, lamb: decay of the first moment.", 0, 1, below=True),
+    "b2": _number(float, 0.999, "adam, lamb: decay of the second moment.", 0, 1, below=True),
+    "epsilon": _number(float, 1e-8, "adam, lamb: added to the denominator.", 0, above=True),
+    "momentum": _number(float, 0.9, "sgd: momentum.", 0, 1, below=True),
+    "nesterov": Field(bool, False, "sgd: Nesterov's form of momentum."),
+    "clip_norm": _number(
+      float,
+      None,
+      "Gradients are scaled down to this global norm; none: no clipping.",
+      0,
+      above=True,
+    ),
+    "accumulate_steps": _number(
+      int, 1, "Parts that a device's share of a batch is computed in, to save memory.", 1
+    ),
+    "ema_decay": _number(
+      float,
+      None,
+      "Decay of the moving average of the weights, which is then what is evaluated; none: off.",
+      0,
+      1,
+      below=True,
+    ),
+  },
+  "schedule": {
+    "name": _choice(
+      "cosine", "Learning rate after warm-up.", "cosine", "linear", "step", "constant"
+    ),
+    **_duration("warmup", "Linear warm-up from 0 to the peak", above=False),
+    "end_factor": _number(
+      float, 0.0, "cosine, linear: the last learning rate as a share of the peak.", 0, 1
+    ),
+    "step_factor": _number(
+      float,
+      0.1,
+      "step: the learning rate is multiplied by this at each boundary.",
+      0,
+      1,
+      above=True,
+    ),
+    "step_boundaries": _numbers(
+      (1 / 3, 2 / 3, 8 / 9),
+      "step: boundaries as shares of the whole run (30, 60, 80 of 90 epochs).",
+      "rising numbers between 0 and 1",
+      lambda v: all(0 < a < 1 for a in v) and list(v) == sorted(set(v)),
+    ),
+  },
+  "train": {
+    "batch_size": _number(int, 128, "Examples of one step, over all devices and processes.", 1),
+    **_duration("total", "Length of the run"),
+    "label_smoothing": _number(
+      float, 0.0, "Share of the target spread evenly over all classes.", 0, 1, below=True
+    ),
+  },
+  "eval": {
+    "batch_size": _number(
+      int,
+      None,
+      "Examples of one evaluation step, over all devices; none: train.batch_size.",
+      1,
+      may_change=True,
+    ),
+    **_duration("every", "Interval between evaluations of the validation split"),
+  },
+  "checkpoint": {
+    **_duration("every", "Interval between checkpoints"),
+    "keep_latest": _number(int, 2, "Newest checkpoints that are kept.", 1, may_change=True),
+    "keep_best": _number(
+      int, 1, "Best checkpoints by best_metric on validation that are kept.", 1, may_change=True
+    ),
+    **_duration("keep_every", "Interval of checkpoints that are kept for good"),
+    "best_metric": _choice(
+      "accuracy",
+      "Validation figure that makes a checkpoint the best.",
+      "accuracy",
+      "loss",
+      "top5_accuracy",
+      "f1_macro",
+      may_change=True,
+    ),
+  },
+  "log": {
+    **_duration("every", "Interval between lines of metrics"),
+    "tensorboard": Field(bool, True, "Write TensorBoard event files.", may_change=True),
+  },
+}
+
+# What a run does when no unit of a duration is given, in the unit that suits it.
+DEFAULT_DURATIONS: dict[str, tuple[str, float]] = {
+  "train.total": ("epochs", 10.0),
+  "schedule.warmup": ("steps", 0),
+  "eval.every": ("epochs", 1.0),
+  "checkpoint.every": ("epochs", 1.0),
+  "log.every": ("steps", 50),
+}
+UNITS = ("steps", "epochs", "examples")
+DURATIONS = (*DEFAULT_DURATIONS, "checkpoint.keep_every")
+
+
+def _fields() -> Iterable[tuple[str, Field]]:
+  for section, fields in SCHEMA.items():
+    for name, field in fields.items():
+      yield (f"{section}.{name}" if section else name), field
+
+
+FIELDS: dict[str, Field] = dict(_fields())
