@@ -1,0 +1,145 @@
+"""Predictions of single examples in, the figures of an evaluation out; numpy on the host.
+
+Knows no model, device or file: what is counted here was predicted elsewhere, and who calls writes the result.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+ECE_BINS = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+  """What a model said of each example of a split; one row an example, in any order.
+
+  Attributes:
+    index: [n] integer, position of the example in the split.
+    label: [n] integer, the true class.
+    predicted: [n] integer, the class with the largest probability.
+    in_top5: [n] bool, whether the true class is among the min(5, classes) most probable ones.
+    loss: [n] float, cross-entropy of the true class in nats, without label smoothing.
+    confidence: [n] float in [0, 1], the largest softmax probability.
+  """
+
+  index: np.ndarray
+  label: np.ndarray
+  predicted: np.ndarray
+  in_top5: np.ndarray
+  loss: np.ndarray
+  confidence: np.ndarray
+
+
+def figures(predictions: Predictions, classes: Sequence[str]) -> dict[str, Any]:
+  """Returns the figures of an evaluation as plain Python values, in the layout of `eval/*.json`.
+
+  Precision, recall and F1 are 0 where their denominator is 0. Their macro averages run over the
+  classes that occur as a label or as a prediction, as in scikit-learn's
+  `precision_recall_fscore_support(average="macro", zero_division=0)`. The order of the rows changes
+  no bit of the result. A NaN loss or confidence gives a NaN `loss` or `ece` and leaves the rest as it is.
+
+  Args:
+    predictions: every example of the split once.
+    classes: the names of all classes; a label is a position in it.
+
+  Returns:
+    n: examples counted.
+    loss: mean cross-entropy in nats.
+    accuracy, top5_accuracy: shares of n.
+    precision_macro, recall_macro, f1_macro: see above.
+    ece: expected calibration error, see `expected_calibration_error`.
+    per_class: one of {name, n, precision, recall, f1} for each class; n counts the true examples.
+    confusion_matrix: [classes][classes] counts; rows are the truth, columns the prediction.
+
+  Raises:
+    ValueError: if the indices are not 0 to n-1, each once (an example was lost or counted twice;
+      a split that lacks only its end looks whole from here, so the caller holds `n` against its
+      size), if there is no example, or if a label or prediction is not a class.
+  """
+  predictions = _sorted_rows(predictions)
+  n, count = len(predictions.index), len(classes)
+  label, predicted = (
+    _classes_of(name, getattr(predictions, name), count) for name in ("label", "predicted")
+  )
+  correct = label == predicted
+  confusion = np.bincount(label * count + predicted, minlength=count * count)
+  confusion = confusion.reshape(count, count)
+  hits, actual, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+  precision, recall = _ratio(hits, said), _ratio(hits, actual)
+  f1 = _ratio(2 * hits, actual + said)
+  occurs = actual + said > 0
+  return {
+    "n": n,
+    "loss": float(np.mean(predictions.loss, dtype=np.float64)),
+    "accuracy": int(correct.sum()) / n,
+    "top5_accuracy": int(predictions.in_top5.sum()) / n,
+    "precision_macro": float(precision[occurs].mean()),
+    "recall_macro": float(recall[occurs].mean()),
+    "f1_macro": float(f1[occurs].mean()),
+    "ece": expected_calibration_error(predictions.confidence, correct),
+    "per_class": [
+      {"name": name, "n": int(a), "precision": float(p), "recall": float(r), "f1": float(f)}
+      for name, a, p, r, f in zip(classes, actual, precision, recall, f1, strict=True)
+    ],
+    "confusion_matrix": confusion.tolist(),
+  }
+
+
+def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
+  """Mean distance of confidence and accuracy over bins of confidence, weighted by their examples.
+
+  Guo et al., "On Calibration of Modern Neural Networks", 2017, equation 3, with 15 bins of equal
+  width. As there, bin m holds (m-1)/15 < confidence <= m/15: an edge belongs to the bin below it,
+  and 0 to the first.
+
+  Args:
+    confidence: [n] float in [0, 1], n > 0.
+    correct: [n] bool, whether the most probable class is the true one.
+  """
+  confidence = confidence.astype(np.float64)
+  edges = np.arange(ECE_BINS + 1) / ECE_BINS
+  # The clip takes in 0, a softmax that rounding lifted above 1, and NaN, which sorts last.
+  bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, ECE_BINS - 1)
+  # Within a bin, count * |accuracy - mean confidence| = |correct - sum of confidence|.
+  gaps = np.bincount(bins, weights=correct - confidence, minlength=ECE_BINS)
+  return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _sorted_rows(predictions: Predictions) -> Predictions:
+  """Returns the rows by index, so that float sums do not depend on the order of arrival."""
+  columns = {
+    f.name: np.asarray(getattr(predictions, f.name)) for f in dataclasses.fields(Predictions)
+  }
+  n = len(columns["index"])
+  for name, column in columns.items():
+    if column.shape != (n,):
+      raise ValueError(f"predictions.{name} has the shape {column.shape}, index has ({n},)")
+  if n == 0:
+    raise ValueError("there are no predictions to evaluate")
+  order = np.argsort(columns["index"], kind="stable")
+  index = columns["index"][order]
+  repeated = index[1:][index[1:] == index[:-1]]
+  if len(repeated):
+    raise ValueError(f"{len(repeated)} predictions repeat an example, the first at {repeated[0]}")
+  wrong = np.flatnonzero(index != np.arange(n))
+  if len(wrong):
+    raise ValueError(
+      f"the predictions are not of examples 0 to {n - 1}: {index[wrong[0]]} came in place of {wrong[0]}"
+    )
+  return Predictions(**{name: column[order] for name, column in columns.items()})
+
+
+def _classes_of(name: str, values: np.ndarray, count: int) -> np.ndarray:
+  values = values.astype(np.int64)
+  if values.min() < 0 or values.max() >= count:
+    raise ValueError(
+      f"predictions.{name} runs from {values.min()} to {values.max()}; there are {count} classes"
+    )
+  return values
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+  return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)

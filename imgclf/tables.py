@@ -1,0 +1,162 @@
+"""Text and tables for a person's screen: 80 columns wide, safe to print whatever a name contains.
+
+Knows no run: numbers and names come in, lines go out. The bar and the log are in imgclf/progress.py.
+"""
+
+from collections.abc import Mapping
+import math
+import sys
+from typing import Any
+
+import jax
+from rich import box, cells
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+WIDTH = 80
+MAX_MODULES = 36
+MAX_CLASSES = 20
+WORST_CLASSES = 10
+
+
+def make_console() -> Console:
+  """Returns a console on stdout that styles its output only where a person watches it."""
+  # Said outright, because rich takes FORCE_COLOR in the environment for a terminal, and would draw
+  # a bar into the log file of a CI job.
+  return Console(force_terminal=sys.stdout.isatty())
+
+
+def printable(text: object, encoding: str = "utf-8") -> str:
+  r"""Returns the text with control characters, and what `encoding` lacks, as escapes such as \x1b."""
+  safe = "".join(
+    c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)
+  )
+  return safe.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def shorten(text: str, width: int) -> str:
+  """Returns the text, cut to `width` screen columns with `...` at its end where it is longer."""
+  if cells.cell_len(text) <= width:
+    return text
+  return cells.set_cell_size(text, width - 3).rstrip() + "..."
+
+
+def print_line(text: str, *, console: Console | None = None) -> None:
+  """Prints text as one line, never wrapped by us, and flushes it; escapes control characters.
+
+  Args:
+    text: what to print; a newline in it is shown as an escape too.
+    console: where to print; left out: stdout.
+  """
+  console = console or make_console()
+  console.print(Text(printable(text, console.encoding)), soft_wrap=True)
+
+
+def percent(share: float) -> str:
+  """Returns 0.98611 as `98.61%`."""
+  return f"{100 * share:.2f}%"
+
+
+def evaluation_line(split: str, step: int, figures: Mapping[str, Any]) -> str:
+  """Returns an evaluation in a line, the same in training as in `--mode=eval`.
+
+  Args:
+    split: the split's name.
+    step: training steps behind the evaluated weights.
+    figures: as `imgclf.metrics.figures` returns them.
+  """
+  return (
+    f"{split} @ step {step}: accuracy {percent(figures['accuracy'])}  "
+    f"top-5 {percent(figures['top5_accuracy'])}  loss {figures['loss']:.4f}  n {figures['n']}"
+  )
+
+
+def evaluation_summary(
+  figures: Mapping[str, Any], split: str, step: int, *, console: Console | None = None
+) -> None:
+  """Prints an evaluation: its line, the averages, and a table of the classes.
+
+  Of more than 20 classes it shows the 10 with the lowest F1 among those that have examples.
+
+  Args:
+    figures: as `imgclf.metrics.figures` returns them.
+    split: the split's name.
+    step: training steps behind the evaluated weights.
+    console: where to print; left out: stdout.
+  """
+  console = console or make_console()
+  print_line(evaluation_line(split, step, figures), console=console)
+  print_line(
+    f"macro precision {percent(figures['precision_macro'])}  "
+    f"recall {percent(figures['recall_macro'])}  F1 {percent(figures['f1_macro'])}  "
+    f"calibration error (ECE) {percent(figures['ece'])}",
+    console=console,
+  )
+  rows = figures["per_class"]
+  if len(rows) > MAX_CLASSES:
+    seen = [row for row in rows if row["n"] > 0]
+    rows = sorted(seen, key=lambda row: row["f1"])[:WORST_CLASSES]
+    print_line(
+      f"The {len(rows)} classes with the lowest F1, of {len(seen)} with examples:", console=console
+    )
+  table = _table(console, "class", "n", "precision", "recall", "F1")
+  for row in rows:
+    name = shorten(printable(row["name"], console.encoding), WIDTH - 44)
+    shares = (percent(row[key]) for key in ("precision", "recall", "f1"))
+    table.add_row(Text(name), f"{row['n']:,}", *shares)
+  console.print(table)
+
+
+def parameter_table(parameters: Any, *, console: Console | None = None) -> None:
+  """Prints a row for each top-level module of a model, and the total with its size in memory.
+
+  Args:
+    parameters: a pytree of arrays or jax.ShapeDtypeStruct whose first level is the modules.
+    console: where to print; left out: stdout.
+  """
+  console = console or make_console()
+  modules: dict[str, list[tuple[str, Any]]] = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
+    names = [jax.tree_util.keystr((key,), simple=True) for key in path]
+    modules.setdefault(names[0], []).append((names[-1], leaf))
+  table = _table(console, "module", "", "parameters", text_columns=2)
+  shown = list(modules.items())
+  # One module too many is shown as itself, not as "1 more".
+  rest = shown[MAX_MODULES:] if len(shown) > MAX_MODULES + 1 else []
+  for name, leaves in shown[: len(shown) - len(rest)]:
+    name = shorten(printable(name, console.encoding), 24)
+    table.add_row(Text(name), Text(_shapes(leaves)), f"{_size(leaves):,}")
+  if rest:
+    leaves = [leaf for _, module in rest for leaf in module]
+    table.add_row(f"{len(rest)} more", Text(_shapes(leaves)), f"{_size(leaves):,}")
+  leaves = [leaf for module in modules.values() for leaf in module]
+  megabytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for _, leaf in leaves) / 1e6
+  table.add_row("total", f"{megabytes:,.1f} MB", f"{_size(leaves):,}")
+  console.print(table)
+
+
+def _table(console: Console, *headers: str, text_columns: int = 1) -> Table:
+  """A table whose first columns hold text and the others numbers; without rules off a terminal."""
+  # On a terminal the rule below the head is one line; in a file it is noise, and not ASCII.
+  table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
+  for position, header in enumerate(headers):
+    table.add_column(header, justify="left" if position < text_columns else "right", no_wrap=True)
+  return table
+
+
+def _size(leaves: list[tuple[str, Any]]) -> int:
+  return sum(math.prod(leaf.shape) for _, leaf in leaves)
+
+
+def _shapes(leaves: list[tuple[str, Any]], width: int = 36) -> str:
+  """The arrays of a module with their shapes; where that is too long, their number and the largest."""
+
+  def shape(leaf: Any) -> str:
+    return "x".join(map(str, leaf.shape)) or "scalar"
+
+  text = ", ".join(printable(f"{name} {shape(leaf)}", "ascii") for name, leaf in leaves)
+  if len(text) > width:
+    largest = max((leaf for _, leaf in leaves), key=lambda leaf: math.prod(leaf.shape))
+    text = f"{len(leaves)} array{'s' * (len(leaves) > 1)}, largest {shape(largest)}"
+  return shorten(text, width)
