@@ -15,6 +15,7 @@ import traceback
 from typing import Any
 
 from ml_collections import config_dict
+from ml_collections.config_dict import ConfigDict
 
 from imgclf.errors import UserError
 from imgclf.schema import (
@@ -25,8 +26,6 @@ from imgclf.schema import (
   UNITS,
   Field,
 )
-
-ConfigDict = config_dict.ConfigDict
 
 
 def default_config() -> ConfigDict:
@@ -220,7 +219,7 @@ def _flatten(config: Mapping) -> Iterable[tuple[str, Any]]:
       raise UserError(
         f"config.{section}: got {within!r}, must be a section with the fields of its own"
       )
-    if name not in within:
+    if within is None or name not in within:
       raise UserError(f"config.{path}: is missing; add it or start from imgclf.default_config()")
   for key, value in config.items():
     if key in SCHEMA:
@@ -379,7 +378,8 @@ def differences(old: Mapping, new: Mapping) -> tuple[list[str], list[str]]:
     Two lists of lines such as `config.seed: 0 -> 1`: those that make it another run, and those that
     may change within a run.
   """
-  matter, free = [], []
+  matter: list[str] = []
+  free: list[str] = []
   for path, field in FIELDS.items():
     before, after = get(old, path), get(new, path)
     if _cast(field, before) != _cast(field, after):

@@ -1,0 +1,28 @@
+"""Fashion-MNIST: TODO"""
+
+import imgclf
+
+
+def get_config():
+  config = imgclf.default_config()
+
+  config.dataset.name = "fashion_mnist"
+  config.dataset.image_size = 28
+  config.dataset.crop_fraction = 1.0
+
+  config.augment.crop = "padded"
+  config.augment.crop_padding = 2
+  config.augment.mean = (0.286, 0.286, 0.286)
+  config.augment.std = (0.353, 0.353, 0.353)
+
+  config.model.name = "cnn"
+  config.model.dropout_rate = 0.4
+
+  config.optimizer.learning_rate = 1e-3
+  config.optimizer.weight_decay = 1e-2
+  config.optimizer.ema_decay = 0.999
+  config.schedule.warmup_epochs = 0.5
+
+  config.train.batch_size = 128
+  config.train.total_epochs = 12.0
+  return config

@@ -1,0 +1,215 @@
+"""The command line: flags -> mode -> exit code; what a user can mend is one line, not a traceback."""
+
+from collections.abc import Sequence
+import difflib
+import os
+import pathlib
+import sys
+import textwrap
+
+from absl import flags
+
+from imgclf import config as configs
+from imgclf.errors import Diverged, Stopped, UserError
+
+EXIT_USER, EXIT_DIVERGED, EXIT_STOPPED = 2, 3, 75
+
+USAGE = """\
+Train:    launch.py --config=configs/digits.py [--workdir=DIR] [--config.KEY=VALUE]
+Evaluate: launch.py --mode=eval --workdir=DIR [--split=test] [--step=best]
+Predict:  launch.py --mode=predict --workdir=DIR --images=PATH --output=FILE.csv
+
+A run is the folder --workdir; the same command again goes on where it stopped.
+"""
+
+# The flags that each mode reads, besides mode, workdir and those of a job of several processes.
+MODES = {
+  "train": ("config",),
+  "eval": ("step", "split", "dataset", "data_dir", "batch_size"),
+  "predict": ("step", "images", "output", "top_k"),
+}
+_COMMON = ("mode", "workdir", "help", "coordinator_address", "num_processes", "process_id")
+
+
+def define_flags() -> flags.FlagValues:
+  """Returns the flags of the command line, in a set of their own."""
+  values = flags.FlagValues()
+
+  def string(name: str, default: str | None, meaning: str) -> None:
+    flags.DEFINE_string(name, default, meaning, flag_values=values)
+
+  def integer(name: str, default: int | None, meaning: str) -> None:
+    flags.DEFINE_integer(name, default, meaning, flag_values=values)
+
+  flags.DEFINE_boolean("help", False, "Show this text.", flag_values=values)
+  string("mode", "train", f"What to do: {', '.join(MODES)}.")
+  string("config", None, "train: config file; --config.KEY=VALUE overrides one of its fields.")
+  string("workdir", None, "The run folder; train: runs/<the config file's name> if left out.")
+  string("step", "best", "Checkpoint to use: best, latest or a step's number.")
+  string("split", "test", "eval: test, validation, train, or a split such as test[:50%].")
+  string("dataset", None, "eval: another data set, as in config.dataset.name.")
+  string("data_dir", None, "eval: where prepared TFDS sets are.")
+  integer("batch_size", None, "eval: global batch size; the run's if left out.")
+  string("images", None, "predict: image files and folders, separated by commas.")
+  string("output", None, "predict: file to write, ending in .csv or .jsonl.")
+  integer("top_k", 5, "predict: classes told for each image.")
+  string("coordinator_address", None, "Several machines: HOST:PORT of process 0.")
+  integer("num_processes", None, "Several machines: how many processes there are.")
+  integer("process_id", None, "Several machines: number of this process, from 0.")
+  return values
+
+
+def help_text() -> str:
+  """Returns the usage and every flag, 80 columns wide."""
+  values = define_flags()
+  lines = [USAGE.rstrip(), "", "Flags:"]
+  for name in values:
+    flag = values[name]
+    default = "" if flag.default in (None, False) else f" [{flag.default}]"
+    lines.append(f"  --{name}{default}")
+    lines.append(textwrap.fill(flag.help, 80, initial_indent=" " * 6, subsequent_indent=" " * 6))
+  lines.append("\nEvery field of a config is explained in imgclf/schema.py.")
+  return "\n".join(lines)
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+  """Takes `--config.KEY=VALUE` out of the arguments.
+
+  `--config.KEY VALUE` does as well, and `--config.KEY` and `--noconfig.KEY` for what is True or False.
+
+  Returns:
+    The other arguments, and pairs of field and value.
+  """
+  others, overrides = [], []
+  waiting = list(arguments)
+  while waiting:
+    argument = waiting.pop(0)
+    argument = "--help" if argument == "-h" else argument
+    name = argument.lstrip("-")
+    if not argument.startswith("-") or not name.startswith(("config.", "noconfig.")):
+      others.append(argument)
+      continue
+    path, equals, value = name.partition("=")
+    field = configs.FIELDS.get(path.partition(".")[2])
+    if path.startswith("noconfig."):
+      value = "False"
+    elif not equals and field is not None and field.type is bool:
+      value = "True"
+    elif not equals:
+      if not waiting or waiting[0].startswith("--"):
+        raise UserError(f"--{path}: needs a value: --{path}=VALUE")
+      value = waiting.pop(0)
+    overrides.append((path.partition(".")[2], value))
+  return others, overrides
+
+
+def parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[tuple[str, str]]]:
+  """Reads the command line's arguments.
+
+  Raises:
+    UserError: for an unknown flag, value or mode, or a flag that the mode does not read.
+  """
+  others, overrides = split_overrides(arguments)
+  values = define_flags()
+  try:
+    rest = values(["launch.py", *others])[1:]
+  except flags.Error as error:
+    raise UserError(f"{' '.join(str(error).split())}; --help lists the flags") from None
+  if rest:
+    raise UserError(f"{rest[0]}: every argument is a flag, --NAME=VALUE; --help lists them")
+  if values.mode not in MODES:
+    near = difflib.get_close_matches(values.mode, MODES, 1, 0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UserError(f"--mode={values.mode}: no such mode; there are {', '.join(MODES)}{hint}")
+  reads = (*_COMMON, *MODES[values.mode])
+  for name in values:
+    if values[name].present and name not in reads:
+      readers = " and ".join(f"--mode={mode}" for mode, known in MODES.items() if name in known)
+      raise UserError(
+        f"--{name}: --mode={values.mode} does not read it, only {readers} does; leave it out"
+      )
+  if overrides and values.mode != "train":
+    raise UserError(
+      f"--config.{overrides[0][0]}: --mode={values.mode} takes the config from --workdir; leave it out"
+    )
+  return values, overrides
+
+
+def _required(values: flags.FlagValues, name: str, example: str) -> str:
+  value = values[name].value
+  if not value:
+    raise UserError(f"--{name}: --mode={values.mode} needs it, such as --{name}={example}")
+  return value
+
+
+def _train(values: flags.FlagValues, config: configs.ConfigDict) -> None:
+  from imgclf.modes import train
+
+  stem = pathlib.Path(values.config).stem
+  train.run(config, values.workdir or os.path.join("runs", stem))
+
+
+def _eval(values: flags.FlagValues) -> None:
+  workdir = _required(values, "workdir", "runs/digits")
+  from imgclf.modes import evaluate
+
+  evaluate.run(
+    workdir,
+    split=values.split,
+    step=values.step,
+    dataset=values.dataset,
+    data_dir=values.data_dir,
+    batch_size=values.batch_size,
+  )
+
+
+def _predict(values: flags.FlagValues) -> None:
+  workdir = _required(values, "workdir", "runs/digits")
+  images = _required(values, "images", "photo.jpg").split(",")
+  output = _required(values, "output", "labels.csv")
+  from imgclf.modes import predict
+
+  predict.run(workdir, images=images, output=output, step=values.step, top_k=values.top_k)
+
+
+def run(arguments: Sequence[str]) -> None:
+  """Does what the arguments say; raises what goes wrong."""
+  values, overrides = parse(arguments)
+  if values.help:
+    print(help_text())
+    return
+  config = None
+  if values.mode == "train":
+    # A wrong config is told before a cluster is waited for.
+    config = configs.load(_required(values, "config", "configs/digits.py"))
+    configs.apply_overrides(config, overrides)
+    configs.validate(config)
+  from imgclf import parallel
+
+  parallel.start(values.coordinator_address, values.num_processes, values.process_id)
+  if config is not None:
+    _train(values, config)
+  elif values.mode == "eval":
+    _eval(values)
+  else:
+    _predict(values)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line and returns its exit code.
+
+  0: done. 2: the user's to mend, one line on stderr. 3: training diverged. 75: stopped by a signal
+  after saving. Anything else is a bug or a failing machine and leaves as an exception, with code 1.
+  """
+  try:
+    run(sys.argv[1:] if arguments is None else arguments)
+  except UserError as error:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    return EXIT_USER
+  except Diverged as error:
+    print(f"diverged: {error}", file=sys.stderr, flush=True)
+    return EXIT_DIVERGED
+  except Stopped as error:
+    print(f"stopped: {error}", file=sys.stderr, flush=True)
+    return EXIT_STOPPED
+  return 0

@@ -1,0 +1,1 @@
+"""From a data set's name to host batches: sets, splits, codecs, crops, order."""

@@ -1,0 +1,144 @@
+"""Image files with a class each: their split by a stable hash, their order, their reading.
+
+Knows neither folders nor CSV files; imgclf/data/folders.py and imgclf/data/csv_files.py list the files.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+import hashlib
+import os
+import unicodedata
+
+import numpy as np
+
+from imgclf.data.sources import Record
+from imgclf.errors import UserError
+
+# What tells an image file in a folder; how it is decoded depends on its first bytes, never on its name.
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+
+SPLIT_NAMES = {
+  "train": "train",
+  "validation": "validation",
+  "val": "validation",
+  "valid": "validation",
+  "test": "test",
+}
+SPLITS = ("train", "validation", "test")
+
+# Shares of the hash's range where the files come without splits: 80 / 10 / 10 percent.
+_BOUNDARIES = np.array([0.8, 0.9])
+
+
+def normal(text: str) -> str:
+  """Returns a name in Unicode's composed form; file systems differ in how they store an `é`."""
+  return unicodedata.normalize("NFC", text)
+
+
+def digests(paths: Sequence[str]) -> np.ndarray:
+  """Returns 128 bits of each relative path's BLAKE2b hash as [n, 2] uint64, high word first.
+
+  The hash depends on the path alone, with `/` between its parts: not on the machine, the order of
+  listing or the other files.
+  """
+  joined = b"".join(
+    hashlib.blake2b(normal(path).encode("utf-8", "surrogateescape"), digest_size=16).digest()
+    for path in paths
+  )
+  return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def split_numbers(digest: np.ndarray) -> np.ndarray:
+  """Returns [n] places in SPLITS: train for the lowest 80% of the hash's range, then 10% and 10%.
+
+  A file's split depends on its path alone, so that files which come or go move no other.
+  """
+  share = digest[:, 0].astype(np.float64) / 2.0**64
+  return np.searchsorted(_BOUNDARIES, share, side="right")
+
+
+class FileSource:
+  """One split of image files, in the order of their hashes.
+
+  That order is fixed and has nothing to do with class or name, so that a slice such as `train[90%:]` is
+  a fair sample.
+  """
+
+  def __init__(self, root: str, paths: list[str], labels: np.ndarray):
+    self._root, self._paths, self._labels = root, paths, labels
+
+  @property
+  def shard_lengths(self) -> list[int]:
+    """One shard: the whole split."""
+    return [len(self._paths)]
+
+  @property
+  def labels(self) -> np.ndarray:
+    """[n] int32, in order."""
+    return self._labels
+
+  def read(self, indices: Sequence[int]) -> list[Record]:
+    """Reads files by their place in the split.
+
+    Raises:
+      UserError: naming a file that is gone or may not be read.
+    """
+    records = []
+    for index in indices:
+      path = os.path.join(self._root, self._paths[index])
+      try:
+        with open(path, "rb") as file:
+          data = file.read()
+      except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise UserError(
+          f"{path}: can't be read ({error.strerror}); restore it, or start again without it"
+        ) from None
+      records.append(Record(data, int(self._labels[index]), path))
+    return records
+
+
+def sources(
+  root: str,
+  paths: Sequence[str],
+  classes_of: Sequence[str],
+  splits_of: Sequence[str] | None,
+  order: Callable[[Iterable[str]], list[str]] = sorted,
+) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
+  """Sorts listed files into splits.
+
+  Args:
+    root: the folder that the paths are relative to.
+    paths: of the files, with `/` between their parts.
+    classes_of: the class name of each file.
+    splits_of: the split of each file; None: by hash, 80 / 10 / 10.
+    order: puts class names in order.
+
+  Returns:
+    The class names, the sources of the splits that are not empty, and notes on what is worth knowing.
+  """
+  classes = tuple(order(set(classes_of)))
+  number = {name: label for label, name in enumerate(classes)}
+  labels = np.fromiter((number[name] for name in classes_of), np.int32, len(paths))
+  digest = digests(paths)
+  if splits_of is None:
+    split = split_numbers(digest)
+  else:
+    split = np.fromiter((SPLITS.index(name) for name in splits_of), np.int64, len(paths))
+  by_hash = np.lexsort((digest[:, 1], digest[:, 0]))
+  found = {}
+  for place, name in enumerate(SPLITS):
+    members = by_hash[split[by_hash] == place]
+    if len(members):
+      found[name] = FileSource(root, [paths[i] for i in members], labels[members])
+  notes = []
+  if "train" in found:
+    seen = set(np.unique(found["train"].labels).tolist())
+    unseen = [name for label, name in enumerate(classes) if label not in seen]
+    if unseen:
+      notes.append(f"classes without an image in train: {len(unseen)} ({some(unseen)})")
+  return classes, found, notes
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+  """Returns the first names, and how many more there are."""
+  more = f" and {len(names) - limit} more" if len(names) > limit else ""
+  return ", ".join(names[:limit]) + more

@@ -1,0 +1,173 @@
+"""Step -> host batch: order, share of the process, decoding, padding, prefetch.
+
+A batch is a function of its number: `train_batches(...)[k]` is the host's share of global batch k, whatever
+was asked for before, on any number of threads, processes or devices. Grain's `MapDataset` gives that random
+access and runs ahead with threads; decoding releases the interpreter's lock. Knows no device.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+import sys
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+
+from imgclf.data import crops, images
+from imgclf.data.datasets import Record
+
+Batch = dict[str, np.ndarray]
+
+
+class Records(Protocol):
+  """Encoded examples by index, as `imgclf.data.datasets.Dataset.records` returns them."""
+
+  def __len__(self) -> int: ...
+  def __getitems__(self, indices: Sequence[int]) -> list[Record]: ...
+
+
+def train_crop(config: Mapping[str, Any]) -> Callable[[Record, np.random.Generator], np.ndarray]:
+  """Returns the host's part of the training transform: a record to [size, size, 3] uint8.
+
+  Raises (when called): ImageError naming a record that can't be decoded.
+  """
+  dataset, augment = config["dataset"], config["augment"]
+  size, interpolation = dataset["image_size"], dataset["interpolation"]
+  whole = eval_crop(config)
+
+  def crop(record: Record, rng: np.random.Generator) -> np.ndarray:
+    if augment["crop"] == "center":
+      return whole(record)
+    image = _decode(record, dataset)
+    if augment["crop"] == "padded":
+      return crops.padded_random_crop(
+        image, rng, size, padding=augment["crop_padding"], interpolation=interpolation
+      )
+    return crops.random_resized_crop(
+      image,
+      rng,
+      size,
+      scale=augment["crop_scale"],
+      ratio=augment["crop_ratio"],
+      interpolation=interpolation,
+    )
+
+  return crop
+
+
+def eval_crop(config: Mapping[str, Any]) -> Callable[[Record], np.ndarray]:
+  """Returns the host's part of the evaluation transform: a record to [size, size, 3] uint8.
+
+  Raises (when called): ImageError naming a record that can't be decoded.
+  """
+  dataset = config["dataset"]
+
+  def crop(record: Record) -> np.ndarray:
+    return crops.resize_center_crop(
+      _decode(record, dataset),
+      dataset["image_size"],
+      crop_fraction=dataset["crop_fraction"],
+      interpolation=dataset["interpolation"],
+    )
+
+  return crop
+
+
+def _decode(record: Record, dataset: Mapping[str, Any]) -> np.ndarray:
+  return images.decode(
+    record.data, record.name, background=dataset["background"], max_pixels=dataset["max_pixels"]
+  )
+
+
+def train_batches(
+  records: Records, config: Mapping[str, Any], *, process_index: int = 0, process_count: int = 1
+) -> grain.MapDataset:
+  """Returns this process's share of every training batch, by number and without end.
+
+  The examples stand in one endless stream: the split shuffled by the seed, then shuffled anew, and so
+  on. Global batch k is the stream's part from k * batch_size on, so that every example comes once an
+  epoch, and process p has every process_count-th example of it from the p-th on.
+
+  Returns:
+    A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32 and
+    `position` [share] int32, the example's place in the global batch.
+  """
+  size, seed = config["dataset"]["image_size"], config["seed"]
+  batch_size = config["train"]["batch_size"]
+  order = grain.MapDataset.range(len(records)).seed(seed).shuffle().repeat()
+  crop = train_crop(config)
+  positions = np.arange(process_index, batch_size, process_count, dtype=np.int32)
+
+  def batch(k: int) -> Batch:
+    places = [k * batch_size + int(position) for position in positions]
+    image = np.empty((len(places), size, size, 3), np.uint8)
+    label = np.empty(len(places), np.int32)
+    examples = records.__getitems__([int(order[place]) for place in places])
+    for row, (place, record) in enumerate(zip(places, examples)):
+      # A generator an example, keyed by its place in the stream, costs 10 us and makes its crop
+      # independent of which thread or process draws it.
+      image[row] = crop(record, np.random.Generator(np.random.Philox(key=[seed, place])))
+      label[row] = record.label
+    return {"image": image, "label": label, "position": positions}
+
+  return grain.MapDataset.range(sys.maxsize // batch_size).map(batch)
+
+
+def eval_batches(
+  records: Records,
+  config: Mapping[str, Any],
+  batch_size: int,
+  *,
+  process_index: int = 0,
+  process_count: int = 1,
+  on_error: Callable[[int, images.ImageError], None] | None = None,
+) -> grain.MapDataset:
+  """Returns this process's share of the batches that hold every example exactly once, in order.
+
+  All processes have the same number of batches of the same shape; what is missing in the last one is
+  filled with rows that `mask` marks.
+
+  Args:
+    records: the split.
+    config: the run's config.
+    batch_size: global; process_count must divide it.
+    process_index: this process.
+    process_count: all processes.
+    on_error: called with the index of a record that can't be decoded, which then is masked; left out,
+      its ImageError is raised.
+
+  Returns:
+    A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32,
+    `index` [share] int64 (place in the split, -1 where masked) and `mask` [share] bool.
+  """
+  size, total = config["dataset"]["image_size"], len(records)
+  crop = eval_crop(config)
+
+  def batch(k: int) -> Batch:
+    index = np.arange(k * batch_size + process_index, (k + 1) * batch_size, process_count)
+    image = np.zeros((len(index), size, size, 3), np.uint8)
+    label = np.zeros(len(index), np.int32)
+    mask = index < total
+    for row, record in enumerate(records.__getitems__([int(i) for i in index[mask]])):
+      try:
+        image[row] = crop(record)
+      except images.ImageError as error:
+        if on_error is None:
+          raise
+        on_error(int(index[row]), error)
+        mask[row] = False
+      label[row] = record.label
+    return {"image": image, "label": label, "index": np.where(mask, index, -1), "mask": mask}
+
+  return grain.MapDataset.range(-(-total // batch_size)).map(batch)
+
+
+def prefetch(batches: grain.MapDataset, config: Mapping[str, Any]) -> Iterator[Batch]:
+  """Iterates over batches in order, made ahead of need by threads that share the work batch by batch."""
+  threads = config["dataset"]["threads"]
+  if threads is None:
+    threads = min(16, os.cpu_count() or 1)
+  options = grain.ReadOptions(
+    num_threads=threads, prefetch_buffer_size=config["dataset"]["prefetch"]
+  )
+  return iter(batches.to_iter_dataset(options))

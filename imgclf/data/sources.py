@@ -1,0 +1,80 @@
+"""Records by index: what every kind of data set hands to the loader.
+
+Knows no format and no split syntax. A `Source` is one split as it is stored; `Records` is what a split
+expression selects of one or several sources.
+"""
+
+import bisect
+from collections.abc import Sequence
+import dataclasses
+import itertools
+from typing import Protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """One encoded example.
+
+  Attributes:
+    data: the image file's bytes, as stored.
+    label: index into the data set's class names.
+    name: what an error message calls it: a path, or `cifar10/train[123]`.
+  """
+
+  data: bytes
+  label: int
+  name: str
+
+
+class Source(Protocol):
+  """One split as it is stored."""
+
+  @property
+  def shard_lengths(self) -> Sequence[int]:
+    """Number of examples in each shard, which `train[0shard]` refers to; their sum is the split's size."""
+    ...
+
+  def read(self, indices: Sequence[int]) -> list[Record]:
+    """Reads examples by their place in the split, in the order asked for."""
+    ...
+
+
+class Records:
+  """What a split expression selects, by index from 0 on. Safe to read from several threads.
+
+  Args:
+    parts: (source, start, stop) of each stretch, in order.
+  """
+
+  def __init__(self, parts: Sequence[tuple[Source, int, int]]):
+    self._parts = tuple(parts)
+    self._ends = list(itertools.accumulate(stop - start for _, start, stop in self._parts))
+
+  def __len__(self) -> int:
+    return self._ends[-1] if self._ends else 0
+
+  def __getitem__(self, index: int) -> Record:
+    return self.__getitems__([index])[0]
+
+  def __getitems__(self, indices: Sequence[int]) -> list[Record]:
+    """Reads several records at once, which is three times faster than one by one from record files.
+
+    Raises:
+      IndexError: for an index below 0 or beyond the end.
+      UserError: naming a record that can't be read.
+    """
+    wanted: dict[
+      int, list[tuple[int, int]]
+    ] = {}  # part -> (place in the answer, place in the source)
+    for place, index in enumerate(indices):
+      index = int(index)
+      if not 0 <= index < len(self):
+        raise IndexError(f"record {index} of {len(self)}")
+      number = bisect.bisect_right(self._ends, index)
+      stop = self._parts[number][2]
+      wanted.setdefault(number, []).append((place, stop - (self._ends[number] - index)))
+    found: dict[int, Record] = {}
+    for number, pairs in wanted.items():
+      places, inside = zip(*pairs)
+      found.update(zip(places, self._parts[number][0].read(inside)))
+    return [found[place] for place in range(len(indices))]

@@ -1,0 +1,172 @@
+"""The networks by name: which there are, what each accepts, and how one is made from a config.
+
+Light: a network's module, and with it flax, is imported when the network is made. This file knows no
+layer; the networks know neither this file nor the config.
+
+A model is applied as `model.apply(variables, images, train=False, keys=None)` and returns logits:
+
+  images: [batch, height, width, channels] of any float type, normalised. Channels are 3 in training,
+    but a network takes what it was initialised with.
+  train: batch norm uses the batch's statistics and dropout is on; False by default.
+  keys: [batch] typed PRNG keys, one for each example; needed only where dropout is on.
+  logits: [batch, classes], float32, or float64 where the dtype is float64.
+
+`model.init(key, images)` returns `params` and, where there is batch norm, `batch_stats`, both
+float32 (float64 with dtype float64). The head starts at zero, so that the loss of an untrained
+network is ln(classes). With `mutable=["intermediates"]` apply also returns features by name; see
+`imgclf.models.layers.feature`.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import difflib
+import importlib
+import math
+from typing import TYPE_CHECKING, Any
+
+from imgclf.errors import UserError
+
+if TYPE_CHECKING:
+  from flax import linen as nn
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+  """One name of the table.
+
+  Attributes:
+    module: file of the family, under imgclf.models.
+    network: class of the family.
+    smallest: least height and width in pixels of an image that the network can take.
+    fields: what makes this network of the class.
+    options: optional fields of config.model that the class takes under the same name.
+    batch_norm: whether there are statistics to synchronise.
+  """
+
+  module: str
+  network: str
+  smallest: int
+  fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  options: tuple[str, ...] = ()
+  batch_norm: bool = False
+
+
+def _vgg(batch_norm: bool, *stage_sizes: int) -> _Entry:
+  fields = {"stage_sizes": stage_sizes, "batch_norm": batch_norm}
+  return _Entry("vgg", "VGG", 32, fields, ("dropout_rate",), batch_norm)
+
+
+def _resnet(bottleneck: bool, *stage_sizes: int) -> _Entry:
+  fields = {"stage_sizes": stage_sizes, "bottleneck": bottleneck}
+  return _Entry("resnet", "ResNet", 1, fields, ("stem",), batch_norm=True)
+
+
+_MODELS = {
+  "cnn": _Entry("cnn", "CNN", 22, options=("dropout_rate",)),
+  "lenet5": _Entry("lenet", "LeNet5", 16),
+  "alexnet": _Entry("alexnet", "AlexNet", 63, options=("dropout_rate",)),
+  "vgg11": _vgg(False, 1, 1, 2, 2, 2),
+  "vgg11_bn": _vgg(True, 1, 1, 2, 2, 2),
+  "vgg13": _vgg(False, 2, 2, 2, 2, 2),
+  "vgg13_bn": _vgg(True, 2, 2, 2, 2, 2),
+  "vgg16": _vgg(False, 2, 2, 3, 3, 3),
+  "vgg16_bn": _vgg(True, 2, 2, 3, 3, 3),
+  "vgg19": _vgg(False, 2, 2, 4, 4, 4),
+  "vgg19_bn": _vgg(True, 2, 2, 4, 4, 4),
+  "resnet18": _resnet(False, 2, 2, 2, 2),
+  "resnet34": _resnet(False, 3, 4, 6, 3),
+  "resnet50": _resnet(True, 3, 4, 6, 3),
+  "resnet101": _resnet(True, 3, 4, 23, 3),
+  "resnet152": _resnet(True, 3, 8, 36, 3),
+}
+_OPTIONS = ("dropout_rate", "stem")
+
+
+def names() -> list[str]:
+  """Returns the names that `config.model.name` may have."""
+  return list(_MODELS)
+
+
+def _entry(name: str) -> _Entry:
+  if name in _MODELS:
+    return _MODELS[name]
+  near = difflib.get_close_matches(name, _MODELS, 1)
+  hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_MODELS)}"
+  raise UserError(f"config.model.name: got {name!r}, which is no network; {hint}")
+
+
+def check(model_config: Mapping[str, Any], image_size: int) -> None:
+  """Checks what depends on the network, without making it.
+
+  Args:
+    model_config: the section `model` of a config.
+    image_size: height and width of the images, in pixels.
+
+  Raises:
+    UserError: if there is no such network, if it does not have an option that is set, or if the images
+      are so small that nothing is left of them before its head.
+  """
+  name = model_config["name"]
+  entry = _entry(name)
+  for option in _OPTIONS:
+    if model_config[option] is not None and option not in entry.options:
+      takers = ", ".join(n for n, e in _MODELS.items() if option in e.options)
+      raise UserError(
+        f"config.model.{option}: got {model_config[option]!r}, but {name} has none; "
+        f"set it to none or take one of {takers}"
+      )
+  if image_size < entry.smallest:
+    raise UserError(
+      f"config.dataset.image_size: got {image_size}, {name} needs at least {entry.smallest}"
+    )
+
+
+def create(
+  model_config: Mapping[str, Any], num_classes: int, *, axis_name: str | None
+) -> "nn.Module":
+  """Makes the network of a config.
+
+  Args:
+    model_config: the section `model` of a config that `check` accepts.
+    num_classes: length of the logits.
+    axis_name: the pmap axis that training runs over, for `sync_batch_norm`; none outside of pmap.
+
+  Raises:
+    UserError: if there is no such network.
+  """
+  import jax.numpy as jnp
+
+  entry = _entry(model_config["name"])
+  fields = dict(entry.fields)
+  for option in entry.options:
+    if model_config[option] is not None:
+      fields[option] = model_config[option]
+  if entry.batch_norm and model_config["sync_batch_norm"]:
+    fields["axis_name"] = axis_name
+  network = getattr(importlib.import_module(f"imgclf.models.{entry.module}"), entry.network)
+  return network(num_classes=num_classes, dtype=jnp.dtype(model_config["dtype"]), **fields)
+
+
+def shapes(model: "nn.Module", image_size: int) -> dict[str, Any]:
+  """Works out what `model.init` would return, without computing any of it.
+
+  Args:
+    model: as made by `create`.
+    image_size: height and width of the images, in pixels.
+
+  Returns:
+    `params` and `batch_stats` (empty where there is no batch norm), trees of jax.ShapeDtypeStruct.
+  """
+  import jax
+  import jax.numpy as jnp
+
+  images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+  variables = jax.eval_shape(model.init, jax.random.key(0), images)
+  return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+
+def parameter_count(params: Any) -> int:
+  """Returns the number of parameters in a tree of arrays or of jax.ShapeDtypeStruct."""
+  import jax
+
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))

@@ -1,0 +1,214 @@
+"""What the networks share: layers with this project's types and initial values, pooling, features.
+
+A layer computes in `dtype`. Parameters, running statistics and logits have `param_dtype(dtype)`.
+This file knows no network and no config.
+"""
+
+from flax import linen as nn
+import jax
+from jax.nn import initializers
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+# He et al. 2015, https://arxiv.org/abs/1502.01852, equations 14 and 10: normal, not truncated.
+# Convolutions keep the size of the gradient on its way down, as in torchvision's networks. A hidden
+# dense layer keeps that of the signal: VGG's first has six times as many inputs as outputs.
+HE_FAN_OUT = initializers.variance_scaling(2.0, "fan_out", "normal")
+HE_FAN_IN = initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+def param_dtype(dtype: DTypeLike) -> jnp.dtype:
+  """Returns float64 for float64, else float32, so that small updates of weights are not lost."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
+def conv(
+  features: int,
+  size: int,
+  *,
+  dtype: DTypeLike,
+  name: str,
+  stride: int = 1,
+  padding: int = 0,
+  use_bias: bool = True,
+  kernel_init: initializers.Initializer = HE_FAN_OUT,
+) -> nn.Conv:
+  """A `size` x `size` convolution with `padding` zeros on each of the four sides.
+
+  With a stride this differs from "SAME", which pads more at the far end: weights from torchvision
+  and timm expect the symmetric form.
+  """
+  return nn.Conv(
+    features,
+    (size, size),
+    strides=stride,
+    padding=padding,
+    use_bias=use_bias,
+    dtype=dtype,
+    param_dtype=param_dtype(dtype),
+    kernel_init=kernel_init,
+    name=name,
+  )
+
+
+def dense(
+  features: int,
+  *,
+  dtype: DTypeLike,
+  name: str,
+  kernel_init: initializers.Initializer = HE_FAN_IN,
+) -> nn.Dense:
+  """A fully connected hidden layer."""
+  return nn.Dense(
+    features, dtype=dtype, param_dtype=param_dtype(dtype), kernel_init=kernel_init, name=name
+  )
+
+
+def head(num_classes: int, *, dtype: DTypeLike) -> nn.Dense:
+  """The classifier, named `head`: starts at zero and computes in `param_dtype(dtype)`.
+
+  bfloat16 would round logits to 8 bits, and the loss with them.
+  """
+  return nn.Dense(
+    num_classes,
+    dtype=param_dtype(dtype),
+    param_dtype=param_dtype(dtype),
+    kernel_init=initializers.zeros,
+    name="head",
+  )
+
+
+def batch_norm(
+  *,
+  train: bool,
+  dtype: DTypeLike,
+  axis_name: str | None,
+  name: str,
+  scale_init: initializers.Initializer = initializers.ones,
+) -> nn.BatchNorm:
+  """Batch norm over all but the last axis (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167).
+
+  In training a running statistic keeps 0.9 of itself at each step. The variance is the batch's own,
+  not the unbiased estimate that torch keeps.
+
+  Args:
+    train: whether to use, and keep, the batch's statistics; else the running ones are used.
+    dtype: type of the result. Statistics are computed in `param_dtype(dtype)`.
+    axis_name: the mapped axis whose shards, of equal size, make up the batch; none: each its own.
+    name: of the layer.
+    scale_init: initial scale.
+  """
+  return nn.BatchNorm(
+    use_running_average=not train,
+    momentum=0.9,
+    epsilon=1e-5,
+    dtype=dtype,
+    param_dtype=param_dtype(dtype),
+    # Where this is on, flax keeps running statistics in float32, also those of a float64 network.
+    force_float32_reductions=param_dtype(dtype) == jnp.float32,
+    axis_name=axis_name,
+    scale_init=scale_init,
+    name=name,
+  )
+
+
+def dropout(x: jax.Array, rate: float, keys: jax.Array | None, *, stream: int) -> jax.Array:
+  """Zeroes each unit with probability `rate` and scales the others by 1 / (1 - rate).
+
+  An example's mask follows from its key alone, so it does not depend on how a batch is cut over
+  devices (Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html).
+
+  Args:
+    x: [batch, ...].
+    rate: in [0, 1).
+    keys: [batch] typed PRNG keys; may be none where the rate is 0.
+    stream: a number of its own for each dropout layer of a network.
+
+  Raises:
+    ValueError: if keys are needed and there are none.
+  """
+  if not rate:
+    return x
+  if keys is None:
+    raise ValueError("dropout in training needs `keys`, one PRNG key for each example")
+
+  def mask(key: jax.Array) -> jax.Array:
+    # A float32 threshold makes the draws the same with and without x64.
+    kept = jnp.float32(1 - rate)
+    return jax.random.bernoulli(jax.random.fold_in(key, stream), kept, x.shape[1:])
+
+  return jnp.where(jax.vmap(mask)(keys), x / (1 - rate), 0)
+
+
+def max_pool(x: jax.Array, size: int, *, stride: int | None = None, padding: int = 0) -> jax.Array:
+  """Maxima over `size` x `size` windows, with `padding` of minus infinity on each side.
+
+  Args:
+    x: [batch, height, width, channels].
+    size: of a window, in pixels.
+    stride: from window to window; none: size. What is left over at the far end is dropped.
+    padding: pixels on each side.
+  """
+  if stride is not None or padding:
+    return nn.max_pool(
+      x,
+      window_shape=(size, size),
+      strides=(stride or size, stride or size),
+      padding=((padding, padding), (padding, padding)),
+    )
+  # The gradient of a window maximum is a scatter: on a CPU a training step of the plain CNN takes half
+  # the time this way. Where several pixels are the maximum, they share its gradient evenly.
+  batch, height, width, channels = x.shape
+  rows, columns = height // size, width // size
+  x = x[:, : rows * size, : columns * size]
+  return x.reshape(batch, rows, size, columns, size, channels).max(axis=(2, 4))
+
+
+def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
+  """Means over a grid of `size` x `size` bins, whatever the size of the image, as torch has it.
+
+  Of n pixels, bin i takes those from floor(i n / size) to ceil((i + 1) n / size), so bins overlap
+  where size does not divide n, and repeat pixels where n is less than size.
+
+  Args:
+    x: [batch, height, width, channels], height and width at least 1.
+    size: bins along the height and along the width.
+
+  Returns:
+    [batch, size, size, channels] of x's type.
+  """
+  for axis in (1, 2):
+    length = x.shape[axis]
+    if length != size:
+      bins = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+      means = [
+        jax.lax.slice_in_dim(x, start, stop, axis=axis).mean(axis=axis) for start, stop in bins
+      ]
+      x = jnp.stack(means, axis=axis)
+  return x
+
+
+def feature(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
+  """Hands a feature of a network out by name and returns it; costs nothing where nobody asks.
+
+  With `mutable=["intermediates"]`, `apply` also returns `{"intermediates": {name: x, ...}}`. Where the
+  variables have a collection `perturbations`, what it holds under this name is added to the feature;
+  the gradient with respect to that is the gradient with respect to the feature:
+
+      def score(perturbations):
+        return model.apply({**variables, "perturbations": perturbations}, images)[0, label]
+
+      jax.grad(score)({"stage4": jnp.zeros_like(features["stage4"])})
+
+  Args:
+    module: the network; no submodule of it may have the feature's name.
+    name: such as `stage4`.
+    x: the feature.
+  """
+  # Asked for one by one: `perturb` by itself would demand a perturbation of every feature, and would
+  # put all of them into what `init` returns.
+  if module.has_variable("perturbations", name):
+    x = module.perturb(name, x)
+  # The array itself, where `sow` by default would grow a tuple.
+  module.sow("intermediates", name, x, init_fn=lambda: None, reduce_fn=lambda _, new: new)
+  return x

@@ -1,0 +1,154 @@
+"""Exact evaluation: every example of a split once, judged by a restored checkpoint or a live state."""
+
+import collections
+from collections.abc import Callable, Iterable, Mapping
+import os
+from typing import Any
+
+import numpy as np
+
+from imgclf import config as configs
+from imgclf import metrics, parallel, progress, steps
+from imgclf.data import datasets, loader
+from imgclf.errors import UserError
+from imgclf.run import Run, load
+
+
+def judge(
+  eval_step: Callable,
+  variables: Mapping[str, Any],
+  batches: Iterable[loader.Batch],
+  total: int,
+  label_map: np.ndarray | None = None,
+) -> metrics.Predictions:
+  """Runs the model over the batches of a split and collects what it said of every example.
+
+  Args:
+    eval_step: pmapped `imgclf.steps.make_eval_step`.
+    variables: replicated.
+    batches: this process's share, as `imgclf.data.loader.eval_batches` makes them.
+    total: examples in the split.
+    label_map: [labels of the set] -> labels of the run, where another set is evaluated.
+
+  Returns:
+    The predictions of all processes, the same on each: one for each example of the split.
+  """
+  columns: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+
+  def start(batch: loader.Batch) -> tuple[np.ndarray, dict[str, Any]]:
+    label = batch["label"] if label_map is None else label_map[batch["label"]].astype(np.int32)
+    return label, eval_step(variables, parallel.shard({"image": batch["image"], "label": label}))
+
+  for batch, (label, result) in parallel.run_ahead(start, batches):
+    columns["index"].append(batch["index"].astype(np.int32))
+    columns["label"].append(label)
+    for name in ("loss", "predicted", "in_top5", "confidence"):
+      columns[name].append(parallel.unshard(result[name]))
+  gathered = {key: parallel.gather(np.concatenate(parts)) for key, parts in columns.items()}
+  seen = gathered["index"] >= 0
+  if np.count_nonzero(seen) != total:
+    raise RuntimeError(f"{np.count_nonzero(seen)} of {total} examples were evaluated")
+  return metrics.Predictions(**{key: rows[seen] for key, rows in gathered.items()})
+
+
+def split_batches(records: Any, config: Mapping[str, Any]) -> Iterable[loader.Batch]:
+  """Returns this process's batches of a split, made ahead of need."""
+  batches = loader.eval_batches(
+    records,
+    config,
+    configs.eval_batch_size(config),
+    process_index=parallel.process_index(),
+    process_count=parallel.process_count(),
+  )
+  return loader.prefetch(batches, config)
+
+
+def evaluate_run(
+  run: Run,
+  split: str = "test",
+  dataset: str | None = None,
+  data_dir: str | None = None,
+  batch_size: int | None = None,
+) -> dict[str, Any]:
+  """Evaluates a restored run on a split; see `run` for the arguments and the result."""
+  config = configs.ConfigDict(run.config)
+  if batch_size is not None:
+    config["eval"]["batch_size"] = batch_size
+  if dataset is not None:
+    config["dataset"].update(name=dataset, train_split=None, validation_split=None, test_split=None)
+  if data_dir is not None:
+    config["dataset"]["data_dir"] = data_dir
+  config = configs.resolve(config)
+  source = datasets.open(config["dataset"])
+  label_map = datasets.match_classes(run.classes, source.classes, config["dataset"]["name"])
+  expression = split_expression(config, source, split)
+  records = source.records(expression)
+  parallel.check_batch_size("eval.batch_size", configs.eval_batch_size(config))
+  eval_step = parallel.pmap(steps.make_eval_step(run.model, config))
+  variables = parallel.replicate(run.variables)
+  predictions = judge(eval_step, variables, split_batches(records, config), len(records), label_map)
+  figures = metrics.figures(predictions, run.classes)
+  result = {"split": split, "step": run.step, **figures}
+  if dataset is not None:
+    result["dataset"] = config["dataset"]["name"]
+  return result
+
+
+def split_expression(config: Mapping[str, Any], source: datasets.Dataset, split: str) -> str:
+  """Returns the split expression that `--split` means: a role of the run, else the text itself.
+
+  Raises:
+    UserError: if the role is empty, such as `test` for a set without a test split.
+  """
+  roles = datasets.roles(config["dataset"], source)
+  if split in roles:
+    expression = roles[split]
+    if expression is None:
+      sizes = ", ".join(f"{name} ({size})" for name, size in source.splits.items())
+      raise UserError(
+        f"--split={split}: {source.name} has no {split} split; it has {sizes}: give one of them or "
+        f"set config.dataset.{split}_split"
+      )
+    return expression
+  return split
+
+
+def run(
+  workdir: str | os.PathLike,
+  *,
+  split: str = "test",
+  step: str | int = "best",
+  dataset: str | None = None,
+  data_dir: str | None = None,
+  batch_size: int | None = None,
+  quiet: bool = False,
+) -> dict[str, Any]:
+  """Evaluates a checkpoint of a run; every example of the split counts once.
+
+  Args:
+    workdir: the run folder; `eval/<split>-<step>.json` is written there.
+    split: `test`, `validation` or `train` as the run's config means them, or a split expression such as
+      `test[:50%]`.
+    step: `best`, `latest` or a step's number.
+    dataset: another set to evaluate on, as in `config.dataset.name`; its classes are matched by name.
+    data_dir: where prepared TFDS sets are, if not where they were in training.
+    batch_size: global; left out: the run's.
+    quiet: print nothing.
+
+  Returns:
+    split, step, n, loss, accuracy, top5_accuracy, precision_macro, recall_macro, f1_macro, ece,
+    per_class, confusion_matrix; see `imgclf.metrics.figures`.
+
+  Raises:
+    UserError: for a folder, checkpoint, set, split or class that is not there.
+  """
+  restored = load(workdir, step)
+  result = evaluate_run(restored, split, dataset, data_dir, batch_size)
+  if parallel.process_index() == 0:
+    # Another set's figures must not pass for the run's own.
+    name = split if dataset is None else f"{dataset}-{split}"
+    path = restored.folder.write_evaluation(name, restored.step, result)
+    if not quiet:
+      progress.evaluation_summary(result, split, restored.step)
+      print(f"written to {path}", flush=True)
+  return result

@@ -1,0 +1,120 @@
+"""A run before it starts: the config held against the model, the data set, the devices and the run folder.
+
+Everything that can be refused is refused here, before any device works for the run.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import os
+from typing import Any
+
+from imgclf import config as configs
+from imgclf import models, parallel
+from imgclf.data import datasets
+from imgclf.errors import UserError
+from imgclf.run_folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class Intervals:
+  """The config's durations in steps."""
+
+  total: int
+  warmup: int
+  log: int
+  evaluate: int
+  save: int
+  keep: int | None
+
+  @classmethod
+  def of(cls, config: Mapping[str, Any], num_examples: int) -> "Intervals":
+    """Works the durations out for a train split of `num_examples`."""
+    return cls(
+      total=configs.steps(config, "train.total", num_examples),
+      warmup=configs.steps(config, "schedule.warmup", num_examples),
+      log=configs.steps(config, "log.every", num_examples),
+      evaluate=configs.steps(config, "eval.every", num_examples),
+      save=configs.steps(config, "checkpoint.every", num_examples),
+      keep=configs.optional_steps(config, "checkpoint.keep_every", num_examples),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A run that was found to be possible, before any device works for it."""
+
+  config: configs.ConfigDict
+  folder: RunFolder
+  source: datasets.Dataset
+  roles: Mapping[str, str | None]
+  train_records: Any
+  validation_records: Any
+  every: Intervals
+  changes: list[str]
+
+
+def prepare(config: configs.ConfigDict, workdir: str | os.PathLike) -> Plan:
+  """Checks the config against the model, the data set, the devices and the run folder.
+
+  Raises:
+    UserError: for what the user has to mend first.
+  """
+  config = configs.resolve(config)
+  models.check(config["model"], config["dataset"]["image_size"])
+  parallel.check_dtype(config["model"]["dtype"])
+  source = datasets.open(config["dataset"])
+  roles = datasets.roles(config["dataset"], source)
+  train_records = source.records(roles["train"] or "")
+  every = Intervals.of(config, len(train_records))
+  if every.warmup > every.total:
+    raise UserError(
+      f"config.schedule.warmup: {every.warmup} steps are more than the run's {every.total}; "
+      "shorten the warm-up or lengthen config.train.total"
+    )
+  parts = config["optimizer"]["accumulate_steps"]
+  parallel.check_batch_size("train.batch_size", config["train"]["batch_size"], parts)
+  parallel.check_batch_size("eval.batch_size", configs.eval_batch_size(config))
+  folder, changes = open_folder(workdir, config, list(source.classes))
+  return Plan(
+    config=config,
+    folder=folder,
+    source=source,
+    roles=roles,
+    train_records=train_records,
+    validation_records=source.records(roles["validation"] or ""),
+    every=every,
+    changes=changes,
+  )
+
+
+def open_folder(
+  workdir: str | os.PathLike, config: configs.ConfigDict, classes: Sequence[str]
+) -> tuple[RunFolder, list[str]]:
+  """Begins a run folder, or checks that the run in it is the one that the config describes.
+
+  Returns:
+    The folder, and lines on what the config changes of the run that was begun.
+
+  Raises:
+    UserError: if the config or the classes make it another run; lists the differences.
+  """
+  folder = RunFolder(workdir)
+  changes: list[str] = []
+  if folder.exists():
+    matter, changes = configs.differences(folder.read_config(), config)
+    if matter:
+      raise UserError(
+        f"--workdir={workdir}: holds a run with another config ({'; '.join(matter)}); "
+        "take the old values or another --workdir"
+      )
+    known = folder.read_classes()
+    if known != classes:
+      lost, new = sorted(set(known) - set(classes)), sorted(set(classes) - set(known))
+      raise UserError(
+        f"--workdir={workdir}: the run's classes are not the data set's "
+        f"(gone: {lost or 'none'}, new: {new or 'none'}); restore the set or take another --workdir"
+      )
+  if parallel.process_index() == 0:
+    folder.write_classes(classes)
+    folder.write_config(config)
+  return folder, changes

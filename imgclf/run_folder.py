@@ -1,0 +1,227 @@
+"""A run folder: which file lies where, and the small JSON files in it, read as data and written whole.
+
+Knows neither jax nor orbax, nor how many processes there are: in a job of several, process 0 alone writes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import difflib
+import json
+import math
+import os
+import pathlib
+from typing import Any
+import urllib.parse
+
+from ml_collections import config_dict
+import numpy as np
+
+from imgclf import config as configs
+from imgclf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class RunFolder:
+  """What `--workdir` names. Making one touches no file; `~` stands for the user's home.
+
+  Attributes:
+    path: the folder.
+  """
+
+  path: pathlib.Path
+
+  def __init__(self, path: str | os.PathLike[str]):
+    object.__setattr__(self, "path", pathlib.Path(path).expanduser())
+
+  @property
+  def config(self) -> pathlib.Path:
+    """The run's resolved config, JSON."""
+    return self.path / "config.json"
+
+  @property
+  def classes(self) -> pathlib.Path:
+    """Names of the classes by label, a JSON list."""
+    return self.path / "classes.json"
+
+  @property
+  def checkpoints(self) -> pathlib.Path:
+    """The folder of checkpoints, one folder a step."""
+    return self.path / "checkpoints"
+
+  @property
+  def metrics(self) -> pathlib.Path:
+    """Figures of the run, one JSON object a line."""
+    return self.path / "metrics.jsonl"
+
+  @property
+  def tensorboard(self) -> pathlib.Path:
+    """The folder of TensorBoard event files."""
+    return self.path / "tensorboard"
+
+  def evaluation(self, split: str, step: int) -> pathlib.Path:
+    """Where the evaluation of a split at a step lies.
+
+    Characters of a split expression that a file name can't hold are written as in a URL, so that two
+    splits never share a file: `train[:90%]` at step 300 is `eval/train%5B%3A90%25%5D-300.json`.
+    """
+    return self.path / "eval" / f"{urllib.parse.quote(split, safe='')}-{step}.json"
+
+  def exists(self) -> bool:
+    """Whether a run was begun here.
+
+    Raises:
+      UserError: if the path is a file.
+    """
+    self._refuse_file()
+    return self.config.is_file()
+
+  def write_config(self, config: Mapping) -> None:
+    """Writes the resolved config, making the folder.
+
+    Raises:
+      UserError: if the folder can't be made or written.
+    """
+    self._write(self.config, configs.to_json(config))
+
+  def read_config(self) -> config_dict.ConfigDict:
+    """Returns the run's config.
+
+    Raises:
+      UserError: if the folder holds no run, or a config that is not of the schema.
+    """
+    return configs.from_json(self._read(self.config), str(self.config))
+
+  def write_classes(self, classes: Sequence[str]) -> None:
+    """Writes the names of the classes, by label.
+
+    Raises:
+      UserError: if the folder can't be made or written.
+    """
+    self._write(self.classes, json.dumps(list(classes), indent=2) + "\n")
+
+  def read_classes(self) -> list[str]:
+    """Returns the names of the classes, by label.
+
+    Raises:
+      UserError: if the folder holds no run, or the file is not a list of distinct names.
+    """
+    text = self._read(self.classes)
+    try:
+      classes = json.loads(text)
+    except (ValueError, RecursionError):
+      classes = None
+    if not (
+      isinstance(classes, list)
+      and classes
+      and all(isinstance(name, str) for name in classes)
+      and len(set(classes)) == len(classes)
+    ):
+      raise UserError(
+        f"{self.classes}: is not a JSON list of distinct names; "
+        "restore the file or use another --workdir"
+      )
+    return classes
+
+  def write_evaluation(self, split: str, step: int, figures: Mapping[str, Any]) -> pathlib.Path:
+    """Writes the figures of one evaluation, after `split` and `step`, and returns the file.
+
+    Args:
+      split: name or split expression.
+      step: the step whose weights were evaluated.
+      figures: numbers, text, numpy arrays, lists and mappings of them; what JSON has no number for
+        (NaN, infinity) becomes null.
+
+    Raises:
+      UserError: if the folder can't be made or written.
+    """
+    path = self.evaluation(split, step)
+    tree = _plain({"split": split, "step": step, **figures})
+    self._write(path, json.dumps(tree, indent=2, allow_nan=False) + "\n")
+    return path
+
+  def read_evaluation(self, split: str, step: int) -> dict[str, Any]:
+    """Returns what `write_evaluation` wrote, None standing for NaN and infinity.
+
+    Raises:
+      UserError: if the folder holds no run, or the file is missing or is not a JSON object.
+    """
+    path = self.evaluation(split, step)
+    text = self._read(path)
+    try:
+      figures = json.loads(text)
+    except (ValueError, RecursionError):
+      figures = None
+    if not isinstance(figures, dict):
+      raise UserError(f"{path}: is not a JSON object; run --mode=eval to write it anew")
+    return figures
+
+  def _refuse_file(self) -> None:
+    if self.path.exists() and not self.path.is_dir():
+      raise UserError(f"--workdir={self.path}: is a file; give a folder")
+
+  def _read(self, path: pathlib.Path) -> str:
+    if not self.exists():
+      near = " or ".join(str(p) for p in self._runs_nearby())
+      hint = f"did you mean {near}? Otherwise " if near else ""
+      raise UserError(
+        f"--workdir={self.path}: holds no run (no config.json in it); {hint}"
+        f"train first: python launch.py --config=FILE --workdir={self.path}"
+      )
+    try:
+      return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+      reason = getattr(error, "strerror", None) or error
+      raise UserError(
+        f"{path}: can't be read ({reason}); restore the file or use another --workdir"
+      ) from error
+
+  def _runs_nearby(self) -> list[pathlib.Path]:
+    """Up to three runs, inside this folder or else beside it, the most alike in name first."""
+    for parent in (self.path, self.path.parent):
+      runs = {p.name: p for p in _subfolders(parent) if RunFolder(p).classes.is_file()}
+      names = difflib.get_close_matches(self.path.name, runs, 3, 0)
+      if names:
+        return [runs[name] for name in names]
+    return []
+
+  def _write(self, path: pathlib.Path, text: str) -> None:
+    """Writes a file whole or not at all: whoever reads it sees the old text or the new one."""
+    self._refuse_file()
+    # In the same folder, since a rename is atomic within one file system only.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+      path.parent.mkdir(parents=True, exist_ok=True)
+      try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+          file.write(text)
+          file.flush()
+          os.fsync(file.fileno())
+        os.replace(temporary, path)
+      except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    except OSError as error:
+      raise UserError(
+        f"{path}: can't be written ({error.strerror}); make room or give a --workdir "
+        "that you may write to"
+      ) from error
+
+
+def _subfolders(parent: pathlib.Path) -> Iterable[pathlib.Path]:
+  try:
+    return [p for p in sorted(parent.iterdir()) if (p / "config.json").is_file()]
+  except OSError:  # a hint is not worth an error of its own
+    return []
+
+
+def _plain(value: Any) -> Any:
+  """Turns numpy into Python and NaN and infinities into None, all the way down."""
+  if isinstance(value, np.ndarray | np.generic):
+    value = value.tolist()
+  if isinstance(value, Mapping):
+    return {str(key): _plain(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_plain(item) for item in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value

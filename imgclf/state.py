@@ -1,0 +1,61 @@
+"""TrainState and nothing else: what a checkpoint holds and a step hands to the next."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+
+@flax.struct.dataclass
+class TrainState:
+  """The whole state of a run. With the config and the data set, `step` is all that the rest follows from.
+
+  Attributes:
+    step: scalar int32, the number of updates made so far.
+    params: the model's parameters, float32 (float64 with dtype float64).
+    batch_stats: running means and variances of batch norm; empty for models without it.
+    opt_state: the state of the optax optimizer.
+    ema: moving averages of `params` and `batch_stats` under these names; empty where EMA is off.
+  """
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  ema: dict[str, Any]
+
+  def variables(self) -> dict[str, Any]:
+    """Returns what the model is applied with in evaluation: the averages where there are any."""
+    return dict(self.ema) or {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def create(
+  model: Any, optimizer: optax.GradientTransformation, *, seed: int, image_size: int, ema: bool
+) -> TrainState:
+  """Returns the state before the first step, which follows from the seed alone.
+
+  Args:
+    model: a `flax.linen` module as made by `imgclf.models.create`.
+    optimizer: as made by `imgclf.optim.create`.
+    seed: of the initial parameters.
+    image_size: height and width of the images.
+    ema: whether to keep moving averages of the weights.
+  """
+
+  def init():
+    images = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
+    variables = model.init(jax.random.key(seed), images)
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    # The averages are copies: a buffer that is in the state twice can't be donated.
+    copies = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      batch_stats=batch_stats,
+      opt_state=optimizer.init(params),
+      ema=copies if ema else {},
+    )
+
+  return jax.jit(init)()

@@ -1,0 +1,100 @@
+"""What tests of several modules share: real data, fresh processes, small configs."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+def fresh_environment(devices: int = 1, **changes: str) -> dict[str, str]:
+  """The environment of a new Python process with so many CPU devices."""
+  flags = f"--xla_force_host_platform_device_count={devices}"
+  paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+  return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths, **changes}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+  """Programs that several tests of this process compile are compiled once."""
+  import jax
+
+  jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(scope="session")
+def run_python():
+  """Runs a piece of Python in a fresh process with so many CPU devices; returns its stdout."""
+
+  def run(code: str, *arguments: object, devices: int = 1, **environment: str) -> str:
+    done = subprocess.run(
+      [sys.executable, "-c", code, *map(str, arguments)],
+      env=fresh_environment(devices, **environment),
+      capture_output=True,
+      text=True,
+      timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+  return run
+
+
+@pytest.fixture(scope="session")
+def launch():
+  """Runs launch.py in a fresh process; returns the finished process with its output as text."""
+
+  def run(*arguments: object, devices: int = 1, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+      [sys.executable, ROOT / "launch.py", *map(str, arguments)],
+      env=fresh_environment(devices, **environment),
+      capture_output=True,
+      text=True,
+      timeout=300,
+    )
+
+  return run
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+  """The folder of real data sets beside the repository, or a skip."""
+  if not SHARED_DATA.is_dir():
+    pytest.skip("no ../shared/data beside the repository")
+  return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def digits_dir(tmp_path_factory) -> pathlib.Path:
+  """A data_dir that holds the embedded digits once prepared."""
+  return tmp_path_factory.mktemp("tfds")
+
+
+@pytest.fixture
+def small_config(digits_dir):
+  """Digits at 32 px with a network and a batch that make a step a few milliseconds."""
+  import imgclf
+
+  config = imgclf.default_config()
+  config.dataset.name = "digits"
+  config.dataset.data_dir = str(digits_dir)
+  config.dataset.image_size = 32
+  config.dataset.crop_fraction = 1.0
+  config.dataset.threads = 2
+  config.augment.crop = "padded"
+  config.augment.flip = False
+  config.augment.rotation = 10.0
+  config.model.name = "lenet5"
+  config.train.batch_size = 16
+  config.train.total_steps = 6
+  config.eval.every_steps = 3
+  config.eval.batch_size = 64
+  config.checkpoint.every_steps = 3
+  config.log.every_steps = 2
+  config.log.tensorboard = False
+  return config

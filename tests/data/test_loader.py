@@ -1,0 +1,167 @@
+import itertools
+
+import numpy as np
+from PIL import Image
+import pytest
+
+import imgclf
+from imgclf.data import images, loader
+from imgclf.data.datasets import Record
+
+N = 23
+
+
+class Colours:
+  """N records, each a picture whose pixels all hold its index."""
+
+  def __init__(self, broken=()):
+    self.broken = broken
+
+  def __len__(self):
+    return N
+
+  def __getitems__(self, indices):
+    return [self._record(i) for i in indices]
+
+  def _record(self, i):
+    data = images.encode_png(np.full((8, 8, 3), i, np.uint8))
+    return Record(b"no image" if i in self.broken else data, i % 5, f"colour {i}")
+
+
+@pytest.fixture
+def config():
+  config = imgclf.default_config()
+  config.dataset.image_size = 8
+  config.dataset.crop_fraction = 1.0
+  config.augment.crop = "center"
+  config.train.batch_size = 6
+  return config
+
+
+def shown(batch):
+  """The indices of a batch's records, read off the pixels."""
+  assert (batch["image"] == batch["image"][:, :1, :1, :1]).all()
+  return batch["image"][:, 0, 0, 0].tolist()
+
+
+def test_an_epoch_has_every_example_once_and_the_next_another_order(config):
+  batches = loader.train_batches(Colours(), config)
+  stream = list(itertools.chain(*(shown(batches[k]) for k in range(2 * N))))[: 12 * N]
+  epochs = [stream[e * N : (e + 1) * N] for e in range(12)]
+  assert all(sorted(epoch) == list(range(N)) for epoch in epochs)
+  assert len({tuple(epoch) for epoch in epochs}) == 12
+
+
+def test_labels_and_positions_go_with_their_pictures(config):
+  batch = loader.train_batches(Colours(), config)[5]
+  assert batch["label"].tolist() == [i % 5 for i in shown(batch)]
+  assert batch["position"].tolist() == [0, 1, 2, 3, 4, 5]
+  assert batch["image"].dtype == np.uint8
+
+
+@pytest.mark.parametrize("crop", ["padded", "random_resized"])
+def test_a_batch_is_a_function_of_seed_and_number_alone(config, crop):
+  config.augment.crop = crop
+  config.augment.crop_padding = 2
+  one, other = (loader.train_batches(Photo(), config) for _ in range(2))
+  forwards = [one[k] for k in range(4)]
+  backwards = [other[k] for k in reversed(range(4))][::-1]
+  for a, b in zip(forwards, backwards):
+    np.testing.assert_array_equal(a["image"], b["image"])
+  config.seed = 1
+  changed = loader.train_batches(Photo(), config)[0]
+  assert not np.array_equal(changed["image"], forwards[0]["image"])
+
+
+class Photo(Colours):
+  """N records of the same noisy picture: what differs in a batch are the crops."""
+
+  pixels = np.random.default_rng(0).integers(0, 256, (24, 20, 3), np.uint8)
+
+  def _record(self, i):
+    return Record(images.encode_png(self.pixels), 0, "photo")
+
+
+def test_crops_differ_between_examples_and_epochs(config):
+  config.augment.crop = "random_resized"
+  batches = loader.train_batches(Photo(), config)
+  crops = np.concatenate([batches[k]["image"] for k in range(10)])
+  assert len(np.unique(crops.reshape(len(crops), -1), axis=0)) == len(crops)
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_the_processes_share_each_batch_without_gap_or_overlap(config, count):
+  config.augment.crop = "random_resized"
+  whole = loader.train_batches(Photo(), config)
+  shares = [
+    loader.train_batches(Photo(), config, process_index=p, process_count=count)
+    for p in range(count)
+  ]
+  for k in (0, 7):
+    together = np.empty_like(whole[k]["image"])
+    for share in shares:
+      together[share[k]["position"]] = share[k]["image"]
+    np.testing.assert_array_equal(together, whole[k]["image"])
+
+
+@pytest.mark.parametrize("threads", [0, 1, 4])
+def test_threads_do_not_change_the_batches(config, threads):
+  config.augment.crop = "random_resized"
+  config.dataset.threads = threads
+  batches = loader.train_batches(Photo(), config)
+  ahead = loader.prefetch(batches[3:9], config)
+  for k, batch in enumerate(ahead, 3):
+    np.testing.assert_array_equal(batch["image"], batches[k]["image"])
+  assert k == 8
+
+
+@pytest.mark.parametrize(
+  ("batch_size", "processes"), [(1, 1), (6, 1), (23, 1), (40, 1), (6, 2), (8, 4)]
+)
+def test_evaluation_has_every_example_once_in_equal_batches(config, batch_size, processes):
+  seen, shapes = [], set()
+  counts = set()
+  for p in range(processes):
+    batches = loader.eval_batches(
+      Colours(), config, batch_size, process_index=p, process_count=processes
+    )
+    counts.add(len(batches))
+    for batch in batches:
+      shapes.add(batch["image"].shape)
+      mask = batch["mask"]
+      assert (batch["index"][~mask] == -1).all()
+      assert np.array(shown(batch))[mask].tolist() == batch["index"][mask].tolist()
+      assert batch["label"][mask].tolist() == [i % 5 for i in batch["index"][mask]]
+      seen += batch["index"][mask].tolist()
+  assert sorted(seen) == list(range(N))
+  assert shapes == {(batch_size // processes, 8, 8, 3)}
+  assert len(counts) == 1
+
+
+def test_a_file_that_cannot_be_decoded_stops_training_and_evaluation_by_name(config):
+  records = Colours(broken=[4])
+  with pytest.raises(images.ImageError, match="colour 4"):
+    list(loader.prefetch(loader.eval_batches(records, config, 6), config))
+  with pytest.raises(images.ImageError, match="colour 4"):
+    list(loader.prefetch(loader.train_batches(records, config)[:4], config))
+
+
+def test_a_file_that_cannot_be_decoded_is_masked_where_the_caller_takes_note(config):
+  noted = {}
+  batches = loader.eval_batches(
+    Colours(broken=[4]), config, 6, on_error=lambda index, error: noted.update({index: str(error)})
+  )
+  seen = [i for batch in batches for i in batch["index"][batch["mask"]]]
+  assert seen == [i for i in range(N) if i != 4]
+  assert list(noted) == [4]
+  assert "colour 4" in noted[4]
+
+
+def test_evaluation_sees_what_pillow_resizes_and_crops(config, tmp_path):
+  config.dataset.crop_fraction = 0.5
+  pixels = Photo.pixels
+  resized = Image.fromarray(pixels).resize((16, 19), Image.Resampling.BILINEAR)
+  left, top = 4, (19 - 8) // 2
+  expected = np.asarray(resized, np.int32)[top : top + 8, left : left + 8]
+  found = loader.eval_batches(Photo(), config, 1)[0]["image"][0].astype(np.int32)
+  assert np.abs(found - expected).max() <= 1

@@ -1,0 +1,149 @@
+import json
+import shutil
+
+import numpy as np
+from PIL import Image
+import pytest
+from sklearn import metrics as reference
+
+import imgclf
+from imgclf.data import datasets
+from imgclf.errors import UserError
+from imgclf.modes import evaluate
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, digits_dir):
+  """A run of a few steps on the digits."""
+  workdir = tmp_path_factory.mktemp("run")
+  config = imgclf.default_config()
+  config.dataset.data_dir = str(digits_dir)
+  config.dataset.image_size = 32
+  config.dataset.crop_fraction = 1.0
+  config.augment.flip = False
+  config.augment.crop = "padded"
+  config.model.name = "lenet5"
+  config.train.batch_size = 32
+  config.train.total_steps = 40
+  config.eval.every_steps = 20
+  config.eval.batch_size = 50
+  config.log.tensorboard = False
+  imgclf.train(config, workdir, quiet=True)
+  return workdir
+
+
+def test_evaluation_tells_to_the_digit_what_training_told(trained):
+  for step in (20, 40):
+    path = trained / "eval" / f"validation-{step}.json"
+    if not (trained / "checkpoints" / str(step)).is_dir():
+      continue
+    told = json.loads(path.read_text())
+    path.unlink()
+    imgclf.evaluate(trained, split="validation", step=step, quiet=True)
+    assert json.loads(path.read_text()) == told
+
+
+def test_every_example_of_the_split_counts_once(trained):
+  figures = imgclf.evaluate(trained, quiet=True)
+  assert figures["n"] == 360
+  assert np.sum(figures["confusion_matrix"]) == 360
+  assert figures["split"] == "test"
+  assert imgclf.evaluate(trained, split="train[:100]", quiet=True)["n"] == 100
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 360, 512])
+def test_counts_do_not_depend_on_the_batch_size(trained, batch_size):
+  whole = imgclf.evaluate(trained, quiet=True)
+  other = imgclf.evaluate(trained, batch_size=batch_size, quiet=True)
+  assert other["confusion_matrix"] == whole["confusion_matrix"]
+  assert other["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+
+
+def test_figures_are_scikit_learns_on_the_same_predictions(trained, monkeypatch):
+  kept = []
+  judge = evaluate.judge
+  monkeypatch.setattr(evaluate, "judge", lambda *a: kept.append(judge(*a)) or kept[0])
+  figures = imgclf.evaluate(trained, quiet=True)
+  truth, predicted = kept[0].label, kept[0].predicted
+  assert figures["accuracy"] == pytest.approx(reference.accuracy_score(truth, predicted), abs=1e-9)
+  p, r, f1, _ = reference.precision_recall_fscore_support(
+    truth, predicted, average="macro", zero_division=0
+  )
+  found = [figures[name] for name in ("precision_macro", "recall_macro", "f1_macro")]
+  assert found == pytest.approx([p, r, f1], abs=1e-6)
+  assert figures["confusion_matrix"] == reference.confusion_matrix(truth, predicted).tolist()
+
+
+def test_devices_and_processes_do_not_change_the_counts(trained, run_python):
+  whole = imgclf.evaluate(trained, quiet=True)["confusion_matrix"]
+  code = """
+import json, sys, imgclf
+print(json.dumps(imgclf.evaluate(sys.argv[1], batch_size=56, quiet=True)["confusion_matrix"]))
+"""
+  assert json.loads(run_python(code, trained, devices=8)) == whole
+
+
+def write_digits(root, trained, names):
+  """Writes the test digits as class folders, named by `names[label]`."""
+  config = imgclf.load(trained).config
+  records = datasets.open(config["dataset"]).records("test[:60]")
+  for i in range(60):
+    record = records[i]
+    folder = root / names[record.label]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{i}.png").write_bytes(record.data)
+
+
+def test_classes_of_another_set_are_matched_by_name(trained, tmp_path):
+  """A folder that lacks classes numbers the rest otherwise: position would be wrong."""
+  write_digits(tmp_path / "test", trained, [str(d) for d in range(10)])
+  for digit in "0134":
+    for file in (tmp_path / "test" / digit).iterdir():
+      file.unlink()
+    (tmp_path / "test" / digit).rmdir()
+  (tmp_path / "train").mkdir()
+  for digit in "256789":
+    (tmp_path / "train" / digit).mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "train" / digit / "x.png")
+  own = imgclf.evaluate(trained, split="test[:60]", quiet=True)
+  other = imgclf.evaluate(trained, dataset=f"folder:{tmp_path}", split="test", quiet=True)
+  rows = [2, 5, 6, 7, 8, 9]
+  assert [other["confusion_matrix"][r] for r in rows] == [own["confusion_matrix"][r] for r in rows]
+
+
+def test_a_class_that_the_run_does_not_know_is_refused_by_name(trained, tmp_path):
+  write_digits(tmp_path / "test", trained, [*"012345678", "nine"])
+  write_digits(tmp_path / "train", trained, [*"012345678", "nine"])
+  with pytest.raises(UserError, match="nine"):
+    imgclf.evaluate(trained, dataset=f"folder:{tmp_path}", quiet=True)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "words"),
+  [
+    ({"step": 7}, "7"),
+    ({"step": "bets"}, "bets"),
+    ({"split": "tset"}, "tset"),
+    ({"split": "train[:x]"}, "train[:x]"),
+    ({"dataset": "no_such_set"}, "no_such_set"),
+    ({"batch_size": 0}, "config.eval.batch_size"),
+  ],
+)
+def test_what_is_not_there_is_refused_by_name(trained, arguments, words):
+  with pytest.raises(UserError) as refused:
+    imgclf.evaluate(trained, quiet=True, **arguments)
+  assert words in str(refused.value)
+  assert "\n" not in str(refused.value)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+  with pytest.raises(UserError, match="holds no run"):
+    imgclf.evaluate(tmp_path, quiet=True)
+
+
+def test_a_checkpoint_of_another_shape_is_refused_by_the_parameters_name(trained, tmp_path):
+  shutil.copytree(trained, tmp_path / "run")
+  classes = json.loads((trained / "classes.json").read_text())
+  (tmp_path / "run" / "classes.json").write_text(json.dumps([*classes, "ten"]))
+  with pytest.raises(UserError, match=r"head/.*10.*11"):
+    imgclf.load(tmp_path / "run")

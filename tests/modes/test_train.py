@@ -1,0 +1,256 @@
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import imgclf
+from imgclf import config as configs
+from imgclf import models, optim, state
+from imgclf.checkpoint import Checkpoints
+from imgclf.errors import Diverged, Stopped, UserError
+from imgclf.modes import train
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def saved_state(workdir):
+  """The step and every array of a run's newest checkpoint."""
+  config = configs.from_json((workdir / "config.json").read_text())
+  classes = json.loads((workdir / "classes.json").read_text())
+  model = models.create(config["model"], len(classes), axis_name=None)
+  schedule = optim.schedule(config, total_steps=100, warmup_steps=0)
+  target = state.create(
+    model,
+    optim.create(config, schedule),
+    seed=1,
+    image_size=config["dataset"]["image_size"],
+    ema=config["optimizer"]["ema_decay"] is not None,
+  )
+  with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+    step = checkpoints.latest()
+    return step, jax.tree.leaves(checkpoints.restore(step, target))
+
+
+def assert_same_bits(one, other):
+  assert one[0] == other[0]
+  assert len(one[1]) == len(other[1])
+  for a, b in zip(one[1], other[1]):
+    assert a.dtype == b.dtype
+    np.testing.assert_array_equal(a, b)
+
+
+def lines(workdir, split):
+  rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  return [row for row in rows if row["split"] == split]
+
+
+def test_a_run_leaves_what_the_design_promises(small_config, tmp_path):
+  result = imgclf.train(small_config, tmp_path, quiet=True)
+  assert result["step"] == 6
+  assert result["validation"]["n"] == 144  # the last tenth of 1,437
+  assert json.loads((tmp_path / "classes.json").read_text()) == list("0123456789")
+  assert configs.from_json((tmp_path / "config.json").read_text()).train.batch_size == 16
+  assert [row["step"] for row in lines(tmp_path, "train")] == [2, 3, 4, 6]
+  assert [row["step"] for row in lines(tmp_path, "validation")] == [3, 6]
+  told = json.loads((tmp_path / "eval" / "validation-6.json").read_text())
+  assert np.sum(told["confusion_matrix"]) == 144
+  assert not (tmp_path / "eval" / "test-6.json").exists()
+
+
+def test_the_first_logged_losses_fall_from_ln_classes(small_config, tmp_path):
+  small_config.train.total_steps = 30
+  small_config.optimizer.learning_rate = 5e-3
+  imgclf.train(small_config, tmp_path, quiet=True)
+  losses = [row["loss"] for row in lines(tmp_path, "train")]
+  assert losses[0] == pytest.approx(np.log(10), abs=0.1)
+  assert losses[-1] < 0.8 * losses[0]
+
+
+def test_resume_at_any_step_gives_the_same_bits(small_config, tmp_path, monkeypatch):
+  """Adam, EMA, batch norm, rotation, random crops: all of it follows from the step."""
+  monkeypatch.setitem(models._MODELS, "resnet18", models._resnet(False, 1, 1, 1, 1))
+  small_config.optimizer.ema_decay = 0.9
+  small_config.model.name, small_config.model.stem = "resnet18", "cifar"
+  small_config.dataset.image_size = 8
+  small_config.augment.crop_padding = 2
+  whole = tmp_path / "whole"
+  imgclf.train(small_config, whole, quiet=True)
+  for cut in (1, 4):
+    # A shorter run has another schedule, so the cut is a stop by signal after `cut` steps.
+    stop_after(small_config, tmp_path / str(cut), cut)
+    assert saved_state(tmp_path / str(cut))[0] == cut
+    imgclf.train(small_config, tmp_path / str(cut), quiet=True)
+    assert_same_bits(saved_state(whole), saved_state(tmp_path / str(cut)))
+
+
+def stop_after(config, workdir, cut):
+  """Trains until a SIGTERM that comes while step `cut` is dispatched."""
+  shard, calls = train.parallel.shard, []
+
+  def signalling(batch):
+    calls.append(batch)
+    if "stop" in batch and sum("stop" in b for b in calls) == cut:
+      signal.raise_signal(signal.SIGTERM)
+    return shard(batch)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(train.parallel, "shard", signalling)
+    with pytest.raises(Stopped, match="the same command goes on"):
+      imgclf.train(config, workdir, quiet=True)
+
+
+def test_a_finished_run_trains_no_further_and_says_what_it_has(small_config, tmp_path, capsys):
+  first = imgclf.train(small_config, tmp_path, quiet=True)
+  before = saved_state(tmp_path)
+  again = imgclf.train(small_config, tmp_path)
+  assert again == first
+  assert_same_bits(before, saved_state(tmp_path))
+  assert "--mode=eval" in capsys.readouterr().out
+
+
+def test_a_run_may_go_on_for_longer_and_is_told(small_config, tmp_path, capsys):
+  imgclf.train(small_config, tmp_path, quiet=True)
+  small_config.train.total_steps = 8
+  assert imgclf.train(small_config, tmp_path)["step"] == 8
+  assert "config.train.total_steps: 6 -> 8" in capsys.readouterr().out
+
+
+def test_another_config_in_the_same_folder_is_refused_with_the_differences(small_config, tmp_path):
+  imgclf.train(small_config, tmp_path, quiet=True)
+  small_config.seed, small_config.train.batch_size = 5, 8
+  with pytest.raises(UserError) as refused:
+    imgclf.train(small_config, tmp_path, quiet=True)
+  assert "config.seed: 0 -> 5" in str(refused.value)
+  assert "config.train.batch_size: 16 -> 8" in str(refused.value)
+
+
+def test_a_data_set_whose_classes_moved_is_refused_by_name(small_config, tmp_path):
+  imgclf.train(small_config, tmp_path, quiet=True)
+  (tmp_path / "classes.json").write_text(json.dumps([*"012345678", "ten"]))
+  with pytest.raises(UserError, match=r"gone: \['ten'\], new: \['9'\]"):
+    imgclf.train(small_config, tmp_path, quiet=True)
+
+
+def test_a_diverged_run_is_stopped_and_keeps_its_last_good_checkpoint(small_config, tmp_path):
+  small_config.train.total_steps = 30
+  small_config.optimizer.update(name="sgd", learning_rate=1e30)
+  small_config.schedule.warmup_steps = 12
+  small_config.checkpoint.every_steps = 1
+  with pytest.raises(Diverged, match=r"(NaN or infinite|is nan|is inf); the last checkpoint is of step"):
+    imgclf.train(small_config, tmp_path, quiet=True)
+  assert all(np.isfinite(leaf).all() for leaf in saved_state(tmp_path)[1])
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"model.name": "resnet81"}, "config.model.name"),
+    ({"model.dtype": "float64"}, "JAX_ENABLE_X64=1"),
+    ({"schedule.warmup_steps": 7}, "warmup"),
+    ({"dataset.validation_split": "train[:20%]", "dataset.train_split": "train"}, "train[:20%]"),
+    ({"dataset.name": "folder:/nowhere"}, "/nowhere"),
+    ({"dataset.name": "no_such_set"}, "no_such_set"),
+  ],
+)
+def test_what_is_wrong_is_refused_before_the_run_folder_is_touched(
+  small_config, tmp_path, changes, words
+):
+  for path, value in changes.items():
+    section, name = path.split(".")
+    small_config[section][name] = value
+  with pytest.raises(UserError) as refused:
+    imgclf.train(small_config, tmp_path / "run", quiet=True)
+  assert words in str(refused.value)
+  assert "\n" not in str(refused.value)
+  assert not (tmp_path / "run").exists()
+
+
+def test_other_threads_can_train_too(small_config, tmp_path):
+  """Python takes signals in its main thread alone; elsewhere a run goes without."""
+  small_config.train.total_steps = 2
+  done = []
+  thread = threading.Thread(
+    target=lambda: done.append(imgclf.train(small_config, tmp_path, quiet=True)["step"])
+  )
+  thread.start()
+  thread.join()
+  assert done == [2]
+
+
+def command(workdir, digits_dir, *more):
+  return [
+    sys.executable,
+    str(ROOT / "launch.py"),
+    f"--config={ROOT / 'configs' / 'digits.py'}",
+    f"--workdir={workdir}",
+    f"--config.dataset.data_dir={digits_dir}",
+    "--config.model.name=lenet5",
+    "--config.train.total_steps=40",
+    "--config.checkpoint.every_steps=5",
+    "--config.eval.every_steps=20",
+    "--config.log.every_steps=5",
+    *more,
+  ]
+
+
+def wait_for(condition, process, seconds=120):
+  end = time.monotonic() + seconds
+  while not condition():
+    assert time.monotonic() < end
+    assert process.poll() is None, process.communicate()
+    time.sleep(0.01)
+
+
+def test_a_run_killed_in_the_middle_ends_in_the_bits_of_one_that_was_not(digits_dir, tmp_path):
+  subprocess.run(command(tmp_path / "whole", digits_dir), check=True, capture_output=True)
+  cut = tmp_path / "cut"
+  killed = subprocess.Popen(
+    command(cut, digits_dir), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+  )
+  wait_for((cut / "checkpoints" / "10").is_dir, killed)
+  killed.kill()
+  killed.communicate()
+  done = subprocess.run(command(cut, digits_dir), capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert "resumed" in done.stdout
+  assert_same_bits(saved_state(tmp_path / "whole"), saved_state(cut))
+  steps = [row["step"] for row in lines(cut, "train")]
+  assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_says_how_to_go_on_and_exits_with_75(digits_dir, tmp_path, number):
+  process = subprocess.Popen(
+    command(tmp_path, digits_dir, "--config.train.total_steps=100000"),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  wait_for((tmp_path / "checkpoints" / "5").is_dir, process)
+  os.kill(process.pid, number)
+  _, err = process.communicate(timeout=60)
+  assert process.returncode == 75
+  assert "is saved; the same command goes on" in err
+  assert "Traceback" not in err
+  assert saved_state(tmp_path)[0] % 5 or lines(tmp_path, "train")
+
+
+def test_no_mode_imports_tensorflow(run_python, digits_dir, tmp_path):
+  code = """
+import sys
+from imgclf import app
+digits, run = sys.argv[1:]
+assert app.main(["--config=configs/digits.py", f"--workdir={run}", "--config.model.name=lenet5",
+                 f"--config.dataset.data_dir={digits}", "--config.train.total_steps=30"]) == 0
+assert app.main(["--mode=eval", f"--workdir={run}"]) == 0
+print("tensorflow" in sys.modules)
+"""
+  assert run_python(code, digits_dir, tmp_path).splitlines()[-1] == "False"

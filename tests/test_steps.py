@@ -1,0 +1,231 @@
+"""Loss, gradients and updates: against ln(classes), numpy, and one device against eight."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import imgclf
+from imgclf import models, optim, parallel, state, steps
+
+CLASSES = 10
+
+
+def make(config, total_steps=100):
+  model = models.create(config["model"], CLASSES, axis_name=parallel.AXIS)
+  learning_rate = optim.schedule(config, total_steps=total_steps, warmup_steps=0)
+  optimizer = optim.create(config, learning_rate)
+  begin = state.create(
+    model,
+    optimizer,
+    seed=config["seed"],
+    image_size=config["dataset"]["image_size"],
+    ema=config["optimizer"]["ema_decay"] is not None,
+  )
+  step = parallel.pmap(steps.make_train_step(model, config, optimizer, learning_rate))
+  return model, begin, step
+
+
+def random_batch(size, image_size, seed=0):
+  rng = np.random.default_rng(seed)
+  return {
+    "image": rng.integers(0, 256, (size, image_size, image_size, 3), np.uint8),
+    "label": rng.integers(0, CLASSES, size).astype(np.int32),
+    "position": np.arange(size, dtype=np.int32),
+  }
+
+
+def lenet_config(**optimizer):
+  config = imgclf.default_config()
+  config.dataset.image_size = 32
+  config.model.name = "lenet5"
+  config.optimizer.update(optimizer)
+  return config
+
+
+def test_cross_entropy_is_numpys():
+  rng = np.random.default_rng(0)
+  logits, labels = rng.normal(size=(6, 4)).astype(np.float32), rng.integers(0, 4, 6)
+  p = np.exp(logits.astype(np.float64))
+  p /= p.sum(axis=1, keepdims=True)
+  plain = -np.log(p[np.arange(6), labels])
+  np.testing.assert_allclose(steps.cross_entropy(logits, labels), plain, rtol=1e-5)
+  target = np.full((6, 4), 0.1 / 4)
+  target[np.arange(6), labels] += 0.9
+  smooth = -(target * np.log(p)).sum(axis=1)
+  np.testing.assert_allclose(steps.cross_entropy(logits, labels, 0.1), smooth, rtol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_first_loss_is_the_logarithm_of_the_number_of_classes(smoothing):
+  config = lenet_config()
+  config.train.label_smoothing = smoothing
+  _, begin, step = make(config)
+  _, result = step(parallel.replicate(begin), parallel.shard(random_batch(8, 32)))
+  assert parallel.scalar(result["loss"]) == pytest.approx(math.log(CLASSES), abs=1e-6)
+
+
+def test_one_batch_is_learned_by_heart():
+  config = lenet_config(learning_rate=3e-3)
+  config.schedule.name = "constant"
+  config.augment.flip = False
+  _, begin, step = make(config)
+  current, batch = parallel.replicate(begin), parallel.shard(random_batch(32, 32))
+  for _ in range(150):
+    current, result = step(current, batch)
+    parallel.scalar(result["loss"])
+  assert parallel.scalar(result["accuracy"]) == 1.0
+  assert parallel.scalar(result["loss"]) < 0.05
+
+
+def test_penalties_are_part_of_the_loss():
+  config = lenet_config(l2=1e-2)
+  _, begin, step = make(config)
+  _, result = step(parallel.replicate(begin), parallel.shard(random_batch(8, 32)))
+  kernels = [np.asarray(x, np.float64) for x in jax.tree.leaves(begin.params) if x.ndim > 1]
+  penalty = 0.5 * 1e-2 * sum((kernel**2).sum() for kernel in kernels)
+  assert parallel.scalar(result["loss"]) == pytest.approx(math.log(CLASSES) + penalty, rel=1e-5)
+
+
+def test_the_reported_figures_are_those_of_the_update():
+  config = lenet_config(name="sgd", momentum=0.0, weight_decay=0.0, learning_rate=0.5)
+  config.schedule.name = "constant"
+  _, begin, step = make(config)
+  after, result = step(parallel.replicate(begin), parallel.shard(random_batch(8, 32)))
+  after = parallel.unreplicate(after)
+  moved = optax.tree.norm(jax.tree.map(lambda a, b: a - b, after.params, begin.params))
+  assert parallel.scalar(result["learning_rate"]) == pytest.approx(0.5)
+  # Plain gradient descent moves by the learning rate times the gradient.
+  assert 0.5 * parallel.scalar(result["gradient_norm"]) == pytest.approx(float(moved), rel=1e-5)
+  assert after.step == 1
+
+
+def test_accumulated_parts_give_the_gradient_of_the_whole_batch():
+  """LeNet has no batch norm, so the parts' mean gradient is the batch's."""
+  after = {}
+  for parts in (1, 4):
+    config = lenet_config(name="sgd", momentum=0.0, accumulate_steps=parts, learning_rate=0.1)
+    _, begin, step = make(config)
+    current = parallel.replicate(begin)
+    for seed in range(2):
+      current, _ = step(current, parallel.shard(random_batch(16, 32, seed)))
+    after[parts] = parallel.unreplicate(current).params
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after[1], after[4]
+  )
+
+
+def test_the_average_of_the_weights_is_kept_and_evaluated():
+  config = lenet_config(ema_decay=0.5)
+  _, begin, step = make(config)
+  after, _ = step(parallel.replicate(begin), parallel.shard(random_batch(8, 32)))
+  after = parallel.unreplicate(after)
+  # At the first update the decay is min(0.5, 1 / 10).
+  expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, begin.params, after.params)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8),
+    after.variables()["params"],
+    expected,
+  )
+
+
+def test_keys_are_distinct_and_follow_from_seed_step_and_position_alone():
+  def key_data(seed, step, positions):
+    keys = steps.example_keys(seed, jnp.int32(step), jnp.array(positions))
+    return [tuple(row) for row in np.asarray(jax.random.key_data(keys))]
+
+  together = key_data(0, 3, [0, 1, 2, 3])
+  assert key_data(0, 3, [2]) == together[2:3]
+  others = [*together, *key_data(1, 3, [0, 1, 2, 3]), *key_data(0, 4, [0, 1, 2, 3])]
+  assert len(set(others)) == 12
+
+
+def test_an_evaluation_step_says_what_numpy_says():
+  config = lenet_config()
+  model, begin, _ = make(config)
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), begin.params)
+  batch = random_batch(16, 32)
+  result = parallel.pmap(steps.make_eval_step(model, config))(
+    parallel.replicate({"params": params}), parallel.shard(batch)
+  )
+  result = {name: parallel.unshard(value) for name, value in result.items()}
+  mean, std = (np.array(config.augment[name]) for name in ("mean", "std"))
+  images = (batch["image"] / 255 - mean) / std
+  logits = np.asarray(model.apply({"params": params}, images.astype(np.float32)), np.float64)
+  p = np.exp(logits - logits.max(axis=1, keepdims=True))
+  p /= p.sum(axis=1, keepdims=True)
+  top5 = np.argsort(-p, axis=1)[:, :5]
+  np.testing.assert_allclose(result["probabilities"], p, rtol=1e-4)
+  np.testing.assert_allclose(result["loss"], -np.log(p[np.arange(16), batch["label"]]), rtol=1e-4)
+  np.testing.assert_array_equal(result["predicted"], p.argmax(axis=1))
+  np.testing.assert_array_equal(result["in_top5"], (top5 == batch["label"][:, None]).any(axis=1))
+  np.testing.assert_allclose(result["confidence"], p.max(axis=1), rtol=1e-4)
+
+
+# Two updates of a network with batch norm (resnet18) or dropout (cnn) and random augmentation, in a fresh
+# process.
+PARITY = """
+import json, sys
+import jax, numpy as np
+sys.path.insert(0, "tests")
+import imgclf
+from imgclf import models, parallel
+import test_steps
+
+config = imgclf.default_config()
+config.model.name, config.model.dtype = sys.argv[1], sys.argv[2]
+size = int(sys.argv[4])
+if config.model.name == "resnet18":
+  config.model.stem = "cifar"
+  models._MODELS["resnet18"] = models._resnet(False, 1, 1, 1, 1)  # four blocks compile in seconds
+else:
+  config.model.dropout_rate = 0.5
+config.dataset.image_size = size
+config.augment.rotation = 20.0
+config.optimizer.update(name="sgd", learning_rate=0.05, weight_decay=1e-4, clip_norm=5.0)
+_, begin, step = test_steps.make(config)
+current, losses = parallel.replicate(begin), []
+for seed in range(2):
+  current, result = step(current, parallel.shard(test_steps.random_batch(16, size, seed)))
+  losses.append(parallel.scalar(result["loss"]))
+after = parallel.unreplicate(current)
+np.savez(sys.argv[3], *jax.tree.leaves((after.params, after.batch_stats)))
+copies = jax.tree.leaves((current.params, current.batch_stats))
+same = all(np.array_equal(s.data, x.addressable_shards[0].data) for x in copies for s in x.addressable_shards)
+print(json.dumps({"losses": losses, "devices": jax.device_count(), "same": same}))
+"""
+
+
+@pytest.mark.parametrize(
+  ("model", "size", "dtype", "tolerance"),
+  [
+    ("resnet18", 8, "float64", 1e-12),
+    ("resnet18", 8, "float32", 1e-5),
+    ("cnn", 24, "float64", 1e-12),
+  ],
+)
+def test_one_device_and_eight_make_the_same_updates(
+  run_python, tmp_path, model, size, dtype, tolerance
+):
+  """Losses, gradients (as the parameters' moves) and statistics; also dropout and augmentation."""
+  told, arrays = {}, {}
+  for devices in (1, 8):
+    path = tmp_path / f"{devices}.npz"
+    x64 = str(int(dtype == "float64"))
+    out = run_python(PARITY, model, dtype, path, size, devices=devices, JAX_ENABLE_X64=x64)
+    told[devices] = json.loads(out)
+    with np.load(path) as saved:
+      arrays[devices] = [saved[name] for name in saved.files]
+  assert [told[d]["devices"] for d in (1, 8)] == [1, 8]
+  assert told[8]["same"]
+  np.testing.assert_allclose(told[1]["losses"], told[8]["losses"], rtol=tolerance)
+  norm = math.sqrt(sum(float((a.astype(np.float64) ** 2).sum()) for a in arrays[1]))
+  apart = math.sqrt(
+    sum(float(((a - b).astype(np.float64) ** 2).sum()) for a, b in zip(arrays[1], arrays[8]))
+  )
+  assert apart / norm < tolerance
