@@ -7,7 +7,7 @@ def get_config():
   config = imgclf.default_config()
 
   config.dataset.name = "fashion_mnist"
-  config.dataset.image_size = 28
+  config.dataset.image_size = 32  # from 28: 2x2 cells are left before the dense layer, not one
   config.dataset.crop_fraction = 1.0
 
   config.augment.crop = "padded"

@@ -10,6 +10,7 @@ import textwrap
 from absl import flags
 
 from imgclf import config as configs
+from imgclf import config_file
 from imgclf.errors import Diverged, Stopped, UserError
 
 EXIT_USER, EXIT_DIVERGED, EXIT_STOPPED = 2, 3, 75
@@ -181,7 +182,7 @@ def run(arguments: Sequence[str]) -> None:
   config = None
   if values.mode == "train":
     # A wrong config is told before a cluster is waited for.
-    config = configs.load(_required(values, "config", "configs/digits.py"))
+    config = config_file.load(_required(values, "config", "configs/digits.py"))
     configs.apply_overrides(config, overrides)
     configs.validate(config)
   from imgclf import parallel

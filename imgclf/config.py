@@ -6,12 +6,10 @@ A config is an `ml_collections.ConfigDict` with the sections and fields of the s
 import ast
 from collections.abc import Iterable, Mapping
 import difflib
-import importlib.util
 import json
 import math
 import os
 import pathlib
-import traceback
 from typing import Any
 
 from ml_collections import config_dict
@@ -53,8 +51,9 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
   (config[section] if section else config)[name] = value
 
 
-def _no_such_field(path: str, known: Iterable[str]) -> UserError:
-  known = list(known)
+def no_such_field(path: str) -> UserError:
+  """Returns the error for a dotted name that is no field, with the field that may be meant."""
+  known = list(FIELDS)
   # A right name under a wrong section is as likely a slip as a typing error.
   leaf = path.rpartition(".")[2]
   near = difflib.get_close_matches(path, known, 1, 0.7) or [
@@ -75,7 +74,8 @@ def _describe(field: Field) -> str:
   return words + (" or none" if field.default is None else "")
 
 
-def _refusal(path: str, value: Any) -> UserError:
+def refusal(path: str, value: Any) -> UserError:
+  """Returns the error for a value that a field does not take."""
   field = FIELDS[path]
   near = ""
   if isinstance(value, str) and field.allowed.startswith("one of "):
@@ -120,14 +120,14 @@ def _parse(path: str, text: str) -> Any:
   if field.type is bool:
     words = {"true": True, "1": True, "false": False, "0": False}
     if text.lower() not in words:
-      raise _refusal(path, text)
+      raise refusal(path, text)
     return words[text.lower()]
   try:
     value = float(text) if field.type is float else ast.literal_eval(text)
   except (ValueError, SyntaxError, MemoryError, RecursionError):
-    raise _refusal(path, text) from None
+    raise refusal(path, text) from None
   if not _conforms(field, value):
-    raise _refusal(path, text)
+    raise refusal(path, text)
   return value
 
 
@@ -152,7 +152,7 @@ def apply_overrides(config: ConfigDict, overrides: Iterable[tuple[str, str]]) ->
         f"such as --config.{path}.{next(iter(SCHEMA[path]))}=VALUE"
       )
     if path not in FIELDS:
-      raise _no_such_field(path, FIELDS)
+      raise no_such_field(path)
     given[path] = text
   for path, text in given.items():
     value = _parse(path, text)
@@ -172,10 +172,10 @@ def validate(config: Mapping) -> None:
   """
   for path, value in _flatten(config):
     if path not in FIELDS:
-      raise _no_such_field(path, FIELDS)
+      raise no_such_field(path)
     field = FIELDS[path]
     if not _conforms(field, value) or (value is not None and not field.check(value)):
-      raise _refusal(path, value)
+      raise refusal(path, value)
   for prefix in DURATIONS:
     given = {u: get(config, f"{prefix}_{u}") for u in UNITS}
     given = {u: v for u, v in given.items() if v is not None}
@@ -266,61 +266,6 @@ def _in_steps(unit: str, value: float, batch_size: int, num_examples: int) -> in
 def eval_batch_size(config: Mapping) -> int:
   """Returns the global batch size of evaluation and prediction."""
   return config["eval"]["batch_size"] or config["train"]["batch_size"]
-
-
-def load(path: str | os.PathLike) -> ConfigDict:
-  """Runs a config file, which is Python and trusted like code, and returns its `get_config()`.
-
-  Raises:
-    UserError: if the file is missing, has no `get_config`, or sets a field that does not exist.
-  """
-  path = pathlib.Path(path)
-  if not path.is_file():
-    here = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-    near = difflib.get_close_matches(str(path), here, 1, 0.5)
-    hint = (
-      f"did you mean {near[0]}?"
-      if near
-      else "give the path of a config file, such as configs/digits.py"
-    )
-    raise UserError(f"--config={path}: no such file; {hint}")
-  spec = importlib.util.spec_from_file_location(f"imgclf_config_{path.stem}", path)
-  if spec is None or spec.loader is None:
-    raise UserError(f"--config={path}: is not a Python file; config files end in .py")
-  module = importlib.util.module_from_spec(spec)
-  try:
-    spec.loader.exec_module(module)
-    config = module.get_config()
-  except UserError:
-    raise
-  except Exception as error:  # whatever the user's file raises is the user's to mend
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    line = getattr(error, "lineno", None) or (frames[-1].lineno if frames else "?")
-    message = _file_error(error, frames[-1].line if frames else None)
-    raise UserError(f"{path}, line {line}: {message}") from error
-  if not isinstance(config, ConfigDict):
-    raise UserError(
-      f"{path}: get_config() must return a ConfigDict; start from imgclf.default_config()"
-    )
-  return config
-
-
-def _file_error(error: Exception, line: str | None) -> str:
-  """One line for an exception of a config file, with our own hint where a field's name is wrong."""
-  if (
-    isinstance(error, AttributeError | KeyError | TypeError) and line and line.startswith("config.")
-  ):
-    path = line.partition("=")[0].strip().removeprefix("config.")
-    if path in FIELDS:
-      try:
-        value = ast.literal_eval(line.partition("=")[2].strip())
-      except (ValueError, SyntaxError):
-        pass
-      else:
-        return str(_refusal(path, value))
-    elif path not in SCHEMA:
-      return str(_no_such_field(path, FIELDS))
-  return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def resolve(config: ConfigDict) -> ConfigDict:

@@ -3,7 +3,7 @@
 Everything that can be refused is refused here, before any device works for the run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 import os
 from typing import Any
@@ -41,7 +41,18 @@ class Intervals:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """A run that was found to be possible, before any device works for it."""
+  """A run that was found to be possible, before any device works for it.
+
+  Attributes:
+    config: resolved.
+    folder: the run folder, begun.
+    source: the data set.
+    roles: split expressions for train, validation and test.
+    train_records: what is trained on.
+    validation_records: what chooses the best checkpoint.
+    every: the durations in steps.
+    notes: lines that a person should see.
+  """
 
   config: configs.ConfigDict
   folder: RunFolder
@@ -50,7 +61,7 @@ class Plan:
   train_records: Any
   validation_records: Any
   every: Intervals
-  changes: list[str]
+  notes: list[str]
 
 
 def prepare(config: configs.ConfigDict, workdir: str | os.PathLike) -> Plan:
@@ -66,15 +77,16 @@ def prepare(config: configs.ConfigDict, workdir: str | os.PathLike) -> Plan:
   roles = datasets.roles(config["dataset"], source)
   train_records = source.records(roles["train"] or "")
   every = Intervals.of(config, len(train_records))
+  notes = list(source.notes)
   if every.warmup > every.total:
-    raise UserError(
-      f"config.schedule.warmup: {every.warmup} steps are more than the run's {every.total}; "
-      "shorten the warm-up or lengthen config.train.total"
-    )
+    # A recipe that is tried for a few steps need not be told to shorten its warm-up as well.
+    warmup = every.total // 2
+    notes.append(f"warm-up is cut from {every.warmup} steps to {warmup}: the run has {every.total}")
+    every = dataclasses.replace(every, warmup=warmup)
   parts = config["optimizer"]["accumulate_steps"]
   parallel.check_batch_size("train.batch_size", config["train"]["batch_size"], parts)
   parallel.check_batch_size("eval.batch_size", configs.eval_batch_size(config))
-  folder, changes = open_folder(workdir, config, list(source.classes))
+  folder, changes = open_folder(workdir, config, source)
   return Plan(
     config=config,
     folder=folder,
@@ -83,12 +95,12 @@ def prepare(config: configs.ConfigDict, workdir: str | os.PathLike) -> Plan:
     train_records=train_records,
     validation_records=source.records(roles["validation"] or ""),
     every=every,
-    changes=changes,
+    notes=notes + [f"changed since the run was begun: {change}" for change in changes],
   )
 
 
 def open_folder(
-  workdir: str | os.PathLike, config: configs.ConfigDict, classes: Sequence[str]
+  workdir: str | os.PathLike, config: configs.ConfigDict, source: datasets.Dataset
 ) -> tuple[RunFolder, list[str]]:
   """Begins a run folder, or checks that the run in it is the one that the config describes.
 
@@ -96,8 +108,10 @@ def open_folder(
     The folder, and lines on what the config changes of the run that was begun.
 
   Raises:
-    UserError: if the config or the classes make it another run; lists the differences.
+    UserError: if the config, the classes or the number of examples make it another run; lists the
+      differences.
   """
+  classes = list(source.classes)
   folder = RunFolder(workdir)
   changes: list[str] = []
   if folder.exists():
@@ -114,7 +128,13 @@ def open_folder(
         f"--workdir={workdir}: the run's classes are not the data set's "
         f"(gone: {lost or 'none'}, new: {new or 'none'}); restore the set or take another --workdir"
       )
+    if folder.read_splits() != source.splits:
+      raise UserError(
+        f"--workdir={workdir}: the run was begun with {folder.read_splits()} examples and the data set now has "
+        f"{source.splits}, so its batches would not be the run's; restore the set or take another --workdir"
+      )
   if parallel.process_index() == 0:
+    folder.write_splits(source.splits)
     folder.write_classes(classes)
     folder.write_config(config)
   return folder, changes

@@ -44,6 +44,11 @@ class RunFolder:
     return self.path / "classes.json"
 
   @property
+  def dataset(self) -> pathlib.Path:
+    """Number of examples in each split of the data set as the run found it, a JSON object."""
+    return self.path / "dataset.json"
+
+  @property
   def checkpoints(self) -> pathlib.Path:
     """The folder of checkpoints, one folder a step."""
     return self.path / "checkpoints"
@@ -121,6 +126,31 @@ class RunFolder:
         "restore the file or use another --workdir"
       )
     return classes
+
+  def write_splits(self, splits: Mapping[str, int]) -> None:
+    """Writes the number of examples in each split of the data set.
+
+    Raises:
+      UserError: if the folder can't be made or written.
+    """
+    self._write(self.dataset, json.dumps({"splits": dict(splits)}, indent=2) + "\n")
+
+  def read_splits(self) -> dict[str, int]:
+    """Returns the number of examples in each split of the data set when the run was begun.
+
+    Raises:
+      UserError: if the folder holds no run, or the file does not hold such numbers.
+    """
+    text = self._read(self.dataset)
+    try:
+      splits = json.loads(text)["splits"]
+      if not all(type(size) is int for size in splits.values()):
+        raise ValueError
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+      raise UserError(
+        f"{self.dataset}: does not hold the sizes of the splits; restore the file or use another --workdir"
+      ) from None
+    return splits
 
   def write_evaluation(self, split: str, step: int, figures: Mapping[str, Any]) -> pathlib.Path:
     """Writes the figures of one evaluation, after `split` and `step`, and returns the file.

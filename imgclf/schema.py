@@ -4,88 +4,9 @@ A table and nothing else; imgclf/config.py is what is done with it. Knows no mod
 what depends on those is checked where they are known.
 """
 
-from collections.abc import Callable, Iterable
-import dataclasses
 import math
-from typing import Any
 
-
-@dataclasses.dataclass(frozen=True)
-class Field:
-  """One field of the schema.
-
-  Attributes:
-    type: int, float, bool, str or tuple (of numbers).
-    default: the value where nothing is said; None means that the field is optional.
-    meaning: what the field does, with units.
-    allowed: what `check` accepts, in words.
-    check: whether a value of the right type is acceptable.
-    may_change: whether a run may be resumed with another value.
-  """
-
-  type: type
-  default: Any
-  meaning: str
-  allowed: str = ""
-  check: Callable[[Any], bool] = lambda value: True
-  may_change: bool = False
-
-
-def _number(
-  kind: type,
-  default: float | None,
-  meaning: str,
-  low: float = 0,
-  high: float = math.inf,
-  *,
-  above: bool = False,
-  below: bool = False,
-  may_change: bool = False,
-) -> Field:
-  """A field in [low, high]; `above` and `below` leave the ends out."""
-  name = "an integer" if kind is int else "a number"
-  words = [f"{name} {'>' if above else '>='} {low}"]
-  if high < math.inf:
-    words.append(f"{'<' if below else '<='} {high}")
-
-  def check(value):
-    return (
-      math.isfinite(value)
-      and (value > low if above else value >= low)
-      and (value < high if below else value <= high)
-    )
-
-  return Field(kind, default, meaning, " and ".join(words), check, may_change)
-
-
-def _choice(default: str, meaning: str, *names: str, may_change: bool = False) -> Field:
-  words = "one of " + ", ".join(names)
-  return Field(str, default, meaning, words, lambda value: value in names, may_change)
-
-
-def _numbers(
-  default: tuple,
-  meaning: str,
-  allowed: str,
-  check: Callable[[tuple], bool],
-  may_change: bool = False,
-) -> Field:
-  return Field(tuple, default, meaning, allowed, check, may_change)
-
-
-def _duration(prefix: str, meaning: str, *, above: bool = True) -> dict[str, Field]:
-  """The three fields of a duration, of which at most one is set; see `imgclf.config.steps`."""
-  return {
-    f"{prefix}_steps": _number(
-      int, None, f"{meaning}, in steps (one step is one update).", above=above, may_change=True
-    ),
-    f"{prefix}_epochs": _number(
-      float, None, f"{meaning}, in passes over the train split.", above=above, may_change=True
-    ),
-    f"{prefix}_examples": _number(
-      int, None, f"{meaning}, in training examples.", above=above, may_change=True
-    ),
-  }
+from imgclf.fields import Field, choice, duration, number, numbers
 
 
 def _is_rgb(values: tuple) -> bool:
@@ -94,7 +15,7 @@ def _is_rgb(values: tuple) -> bool:
 
 SCHEMA: dict[str, dict[str, Field]] = {
   "": {
-    "seed": _number(
+    "seed": number(
       int, 0, "Seed of everything random: initial weights, order, augmentation.", 0, 2**31 - 1
     ),
   },
@@ -125,8 +46,8 @@ SCHEMA: dict[str, dict[str, Field]] = {
     ),
     "image_key": Field(str, "image", "Name of the TFDS feature that holds the image."),
     "label_key": Field(str, "label", "Name of the TFDS feature that holds the class."),
-    "image_size": _number(int, 224, "Height and width of the model's input, in pixels.", 1, 4096),
-    "crop_fraction": _number(
+    "image_size": number(int, 224, "Height and width of the model's input, in pixels.", 1, 4096),
+    "crop_fraction": number(
       float,
       0.875,
       "Evaluation resizes the short side to image_size / crop_fraction, then crops the centre.",
@@ -134,23 +55,23 @@ SCHEMA: dict[str, dict[str, Field]] = {
       1,
       above=True,
     ),
-    "interpolation": _choice(
+    "interpolation": choice(
       "bilinear", "Filter of every resize (antialiased).", "bilinear", "bicubic", "lanczos"
     ),
-    "background": _numbers(
+    "background": numbers(
       (255, 255, 255),
       "Red, green, blue (0 to 255) behind transparent pixels.",
       "three integers from 0 to 255",
       lambda v: len(v) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in v),
     ),
-    "max_pixels": _number(
+    "max_pixels": number(
       int,
       100_000_000,
       "An image whose header declares more pixels is refused undecoded.",
       1,
       may_change=True,
     ),
-    "threads": _number(
+    "threads": number(
       int,
       None,
       "Threads that decode images; none: one per CPU core, 16 at most.",
@@ -158,12 +79,12 @@ SCHEMA: dict[str, dict[str, Field]] = {
       256,
       may_change=True,
     ),
-    "prefetch": _number(
+    "prefetch": number(
       int, 4, "Batches that are kept ready ahead of the step.", 1, 1024, may_change=True
     ),
   },
   "augment": {
-    "crop": _choice(
+    "crop": choice(
       "random_resized",
       "Training crop: `random_resized` (Inception's), `padded` (shifted by padding) or `center` "
       "(as in evaluation).",
@@ -171,32 +92,32 @@ SCHEMA: dict[str, dict[str, Field]] = {
       "padded",
       "center",
     ),
-    "crop_scale": _numbers(
+    "crop_scale": numbers(
       (0.08, 1.0),
       "random_resized: least and greatest share of the image's area.",
       "two numbers, 0 < low <= high <= 1",
       lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1,
     ),
-    "crop_ratio": _numbers(
+    "crop_ratio": numbers(
       (3 / 4, 4 / 3),
       "random_resized: least and greatest width / height.",
       "two numbers, 0 < low <= high",
       lambda v: len(v) == 2 and 0 < v[0] <= v[1] < math.inf,
     ),
-    "crop_padding": _number(
+    "crop_padding": number(
       int, 4, "padded: pixels of padding on each side before a random crop.", 0, 1024
     ),
     "flip": Field(bool, True, "Mirror left and right with probability 1/2."),
-    "rotation": _number(
+    "rotation": number(
       float, 0.0, "Rotate by a uniform angle of up to this many degrees either way.", 0, 180
     ),
-    "mean": _numbers(
+    "mean": numbers(
       (0.485, 0.456, 0.406),
       "Subtracted from red, green, blue (scaled to 0..1); ImageNet's by default.",
       "three numbers",
       _is_rgb,
     ),
-    "std": _numbers(
+    "std": numbers(
       (0.229, 0.224, 0.225),
       "Red, green, blue are divided by this, after mean.",
       "three numbers > 0",
@@ -205,14 +126,14 @@ SCHEMA: dict[str, dict[str, Field]] = {
   },
   "model": {
     "name": Field(str, "cnn", "The network: see imgclf.models.names()."),
-    "dtype": _choice(
+    "dtype": choice(
       "float32",
       "Type of the computation; parameters stay float32. float64 is for tests.",
       "float32",
       "bfloat16",
       "float64",
     ),
-    "dropout_rate": _number(
+    "dropout_rate": number(
       float,
       None,
       "Share of units dropped before the head; none: the model's own.",
@@ -232,21 +153,21 @@ SCHEMA: dict[str, dict[str, Field]] = {
     ),
   },
   "optimizer": {
-    "name": _choice(
+    "name": choice(
       "adam",
       "adam (decoupled weight decay, i.e. AdamW), sgd (momentum) or lamb.",
       "adam",
       "sgd",
       "lamb",
     ),
-    "learning_rate": _number(float, 1e-3, "Peak learning rate.", 0, above=True),
-    "reference_batch_size": _number(
+    "learning_rate": number(float, 1e-3, "Peak learning rate.", 0, above=True),
+    "reference_batch_size": number(
       int,
       None,
       "learning_rate is meant for this batch size and is scaled by batch_size / this; none: used as is.",
       1,
     ),
-    "weight_decay": _number(
+    "weight_decay": number(
       float,
       1e-4,
       "Weight decay: decoupled for adam and lamb, added to the gradient for sgd (as in the papers).",
@@ -254,30 +175,30 @@ SCHEMA: dict[str, dict[str, Field]] = {
     "decay_bias_and_norm": Field(
       bool, False, "Decay biases and norm scales too, not only parameters of 2 or more axes."
     ),
-    "l1": _number(
+    "l1": number(
       float, 0.0, "Penalty: this times the sum of |w| of the decayed parameters, added to the loss."
     ),
-    "l2": _number(
+    "l2": number(
       float,
       0.0,
       "Penalty: this times half the sum of w^2 of the decayed parameters, added to the loss.",
     ),
-    "b1": _number(float, 0.9, "adam, lamb: decay of the first moment.", 0, 1, below=True),
-    "b2": _number(float, 0.999, "adam, lamb: decay of the second moment.", 0, 1, below=True),
-    "epsilon": _number(float, 1e-8, "adam, lamb: added to the denominator.", 0, above=True),
-    "momentum": _number(float, 0.9, "sgd: momentum.", 0, 1, below=True),
+    "b1": number(float, 0.9, "adam, lamb: decay of the first moment.", 0, 1, below=True),
+    "b2": number(float, 0.999, "adam, lamb: decay of the second moment.", 0, 1, below=True),
+    "epsilon": number(float, 1e-8, "adam, lamb: added to the denominator.", 0, above=True),
+    "momentum": number(float, 0.9, "sgd: momentum.", 0, 1, below=True),
     "nesterov": Field(bool, False, "sgd: Nesterov's form of momentum."),
-    "clip_norm": _number(
+    "clip_norm": number(
       float,
       None,
       "Gradients are scaled down to this global norm; none: no clipping.",
       0,
       above=True,
     ),
-    "accumulate_steps": _number(
+    "accumulate_steps": number(
       int, 1, "Parts that a device's share of a batch is computed in, to save memory.", 1
     ),
-    "ema_decay": _number(
+    "ema_decay": number(
       float,
       None,
       "Decay of the moving average of the weights, which is then what is evaluated; none: off.",
@@ -287,14 +208,14 @@ SCHEMA: dict[str, dict[str, Field]] = {
     ),
   },
   "schedule": {
-    "name": _choice(
+    "name": choice(
       "cosine", "Learning rate after warm-up.", "cosine", "linear", "step", "constant"
     ),
-    **_duration("warmup", "Linear warm-up from 0 to the peak", above=False),
-    "end_factor": _number(
+    **duration("warmup", "Linear warm-up from 0 to the peak", above=False, may_change=False),
+    "end_factor": number(
       float, 0.0, "cosine, linear: the last learning rate as a share of the peak.", 0, 1
     ),
-    "step_factor": _number(
+    "step_factor": number(
       float,
       0.1,
       "step: the learning rate is multiplied by this at each boundary.",
@@ -302,7 +223,7 @@ SCHEMA: dict[str, dict[str, Field]] = {
       1,
       above=True,
     ),
-    "step_boundaries": _numbers(
+    "step_boundaries": numbers(
       (1 / 3, 2 / 3, 8 / 9),
       "step: boundaries as shares of the whole run (30, 60, 80 of 90 epochs).",
       "rising numbers between 0 and 1",
@@ -310,30 +231,30 @@ SCHEMA: dict[str, dict[str, Field]] = {
     ),
   },
   "train": {
-    "batch_size": _number(int, 128, "Examples of one step, over all devices and processes.", 1),
-    **_duration("total", "Length of the run"),
-    "label_smoothing": _number(
+    "batch_size": number(int, 128, "Examples of one step, over all devices and processes.", 1),
+    **duration("total", "Length of the run"),
+    "label_smoothing": number(
       float, 0.0, "Share of the target spread evenly over all classes.", 0, 1, below=True
     ),
   },
   "eval": {
-    "batch_size": _number(
+    "batch_size": number(
       int,
       None,
       "Examples of one evaluation step, over all devices; none: train.batch_size.",
       1,
       may_change=True,
     ),
-    **_duration("every", "Interval between evaluations of the validation split"),
+    **duration("every", "Interval between evaluations of the validation split"),
   },
   "checkpoint": {
-    **_duration("every", "Interval between checkpoints"),
-    "keep_latest": _number(int, 2, "Newest checkpoints that are kept.", 1, may_change=True),
-    "keep_best": _number(
+    **duration("every", "Interval between checkpoints"),
+    "keep_latest": number(int, 2, "Newest checkpoints that are kept.", 1, may_change=True),
+    "keep_best": number(
       int, 1, "Best checkpoints by best_metric on validation that are kept.", 1, may_change=True
     ),
-    **_duration("keep_every", "Interval of checkpoints that are kept for good"),
-    "best_metric": _choice(
+    **duration("keep_every", "Interval of checkpoints that are kept for good"),
+    "best_metric": choice(
       "accuracy",
       "Validation figure that makes a checkpoint the best.",
       "accuracy",
@@ -344,7 +265,7 @@ SCHEMA: dict[str, dict[str, Field]] = {
     ),
   },
   "log": {
-    **_duration("every", "Interval between lines of metrics"),
+    **duration("every", "Interval between lines of metrics"),
     "tensorboard": Field(bool, True, "Write TensorBoard event files.", may_change=True),
   },
 }
@@ -361,10 +282,8 @@ UNITS = ("steps", "epochs", "examples")
 DURATIONS = (*DEFAULT_DURATIONS, "checkpoint.keep_every")
 
 
-def _fields() -> Iterable[tuple[str, Field]]:
-  for section, fields in SCHEMA.items():
-    for name, field in fields.items():
-      yield (f"{section}.{name}" if section else name), field
-
-
-FIELDS: dict[str, Field] = dict(_fields())
+FIELDS: dict[str, Field] = {
+  (f"{section}.{name}" if section else name): field
+  for section, fields in SCHEMA.items()
+  for name, field in fields.items()
+}

@@ -22,8 +22,10 @@ LAYERS = (
     *("imgclf.models", "imgclf.optim", "imgclf.augment", "imgclf.metrics", "imgclf.state"),
     *("imgclf.parallel", "imgclf.named", "imgclf.records", "imgclf.tables"),
   ),
+  ("imgclf.config_file",),
   ("imgclf.config",),
   ("imgclf.schema",),
+  ("imgclf.fields",),
   ("imgclf.errors",),
 )
 LAYER_OF = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}

@@ -181,48 +181,6 @@ def test_differences_tell_what_matters_from_what_may_change():
   assert free == ["config.log.every_steps: None -> 9"]
 
 
-def write(tmp_path, body):
-  path = tmp_path / "recipe.py"
-  path.write_text(
-    "import imgclf\n\n\ndef get_config():\n  config = imgclf.default_config()\n" + body
-  )
-  return path
-
-
-def test_a_config_file_is_loaded(tmp_path):
-  path = write(tmp_path, "  config.train.batch_size = 7\n  return config\n")
-  assert configs.load(path).train.batch_size == 7
-
-
-@pytest.mark.parametrize(
-  ("body", "words"),
-  [
-    (
-      "  config.optimizer.lerning_rate = 1\n  return config\n",
-      ["line 6", "did you mean config.optimizer.learning_rate?"],
-    ),
-    ("  config.train.batch_size = 'x'\n  return config\n", ["line 6", "an integer >= 1"]),
-    ("  config.oops.x = 'x'\n  return config\n", ["line 6", "config.oops.x: no such field"]),
-    ("  config.seed = 1 / 0\n  return config\n", ["line 6", "ZeroDivisionError"]),
-    ("  return 3\n", ["must return a ConfigDict"]),
-    ("  return config)\n", ["line 6", "SyntaxError"]),
-  ],
-)
-def test_a_wrong_config_file_is_told_by_line(tmp_path, body, words):
-  path = write(tmp_path, body)
-  with pytest.raises(UserError) as refused:
-    configs.load(path)
-  assert str(refused.value).startswith(str(path))
-  for word in words:
-    assert word in str(refused.value)
-
-
-def test_a_config_file_that_is_not_there_is_told_with_the_nearest(tmp_path):
-  write(tmp_path, "  return config\n")
-  with pytest.raises(UserError, match=r"no such file; did you mean .*recipe\.py\?"):
-    configs.load(tmp_path / "recipes.py")
-
-
 def test_resolved_paths_hold_from_any_folder(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv("TFDS_DATA_DIR", "sets")

@@ -81,8 +81,7 @@ def evaluate_run(
   config = configs.resolve(config)
   source = datasets.open(config["dataset"])
   label_map = datasets.match_classes(run.classes, source.classes, config["dataset"]["name"])
-  expression = split_expression(config, source, split)
-  records = source.records(expression)
+  records = split_records(config, source, split)
   parallel.check_batch_size("eval.batch_size", configs.eval_batch_size(config))
   eval_step = parallel.pmap(steps.make_eval_step(run.model, config))
   variables = parallel.replicate(run.variables)
@@ -94,23 +93,25 @@ def evaluate_run(
   return result
 
 
-def split_expression(config: Mapping[str, Any], source: datasets.Dataset, split: str) -> str:
-  """Returns the split expression that `--split` means: a role of the run, else the text itself.
+def split_records(
+  config: Mapping[str, Any], source: datasets.Dataset, split: str
+) -> datasets.Records:
+  """Returns what `--split` means: a role that the config gives a split, else a split expression.
 
   Raises:
-    UserError: if the role is empty, such as `test` for a set without a test split.
+    UserError: for a role that the set has no split for, or a wrong expression.
   """
   roles = datasets.roles(config["dataset"], source)
-  if split in roles:
-    expression = roles[split]
-    if expression is None:
-      sizes = ", ".join(f"{name} ({size})" for name, size in source.splits.items())
-      raise UserError(
-        f"--split={split}: {source.name} has no {split} split; it has {sizes}: give one of them or "
-        f"set config.dataset.{split}_split"
-      )
-    return expression
-  return split
+  expression = roles.get(split, split)
+  if expression is None:
+    sizes = ", ".join(f"{name} ({size})" for name, size in source.splits.items())
+    raise UserError(
+      f"--split={split}: {source.name} has no {split} split; give one that it has: {sizes}"
+    )
+  try:
+    return source.records(expression)
+  except UserError as error:
+    raise UserError(f"--split={error}") from None
 
 
 def run(

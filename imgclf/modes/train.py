@@ -207,12 +207,11 @@ def _introduce(plan: Plan, begin: state.TrainState, begun: int) -> None:
     f"data      {plan.source.name}: {len(plan.source.classes)} classes; train {plan.roles['train']} "
     f"({len(plan.train_records):,}), validation {plan.roles['validation']} "
     f"({len(plan.validation_records):,}), test {test}",
-    *(f"          {note}" for note in plan.source.notes),
     f"model     {config['model']['name']}, {config['model']['dtype']}, "
     f"{config['dataset']['image_size']} px",
     f"devices   {parallel.describe_devices()}",
     f"run       {plan.folder.path}: {every.total:,} steps of {config['train']['batch_size']:,} images",
-    *(f"changed   {change}" for change in plan.changes),
+    *(f"note      {note}" for note in plan.notes),
   ]
   if begun:
     lines.append(f"resumed   from the checkpoint of step {begun:,}")
@@ -224,7 +223,7 @@ def _conclude(plan: Plan, result: dict[str, Any]) -> None:
   """Prints the figures of the best checkpoint and the next command to type."""
   progress.evaluation_summary(result["validation"], "validation", result["best_step"])
   split = "test" if plan.roles["test"] else "validation"
-  progress.print_line("Evaluate the best checkpoint with:")
+  progress.print_line("These are the figures of the best checkpoint. Evaluate it with:")
   progress.print_line(
     f"  python launch.py --mode=eval --workdir={plan.folder.path} --split={split}"
   )

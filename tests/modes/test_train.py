@@ -139,12 +139,31 @@ def test_a_data_set_whose_classes_moved_is_refused_by_name(small_config, tmp_pat
     imgclf.train(small_config, tmp_path, quiet=True)
 
 
+def test_a_data_set_that_grew_is_refused(small_config, tmp_path):
+  """The batches of a set of another size are other batches."""
+  imgclf.train(small_config, tmp_path, quiet=True)
+  told = json.loads((tmp_path / "dataset.json").read_text())
+  assert told == {"splits": {"test": 360, "train": 1437}}
+  (tmp_path / "dataset.json").write_text('{"splits": {"test": 360, "train": 1436}}')
+  with pytest.raises(UserError, match=r"'train': 1436.*'train': 1437"):
+    imgclf.train(small_config, tmp_path, quiet=True)
+
+
+def test_a_warm_up_longer_than_the_run_is_cut_and_told(small_config, tmp_path, capsys):
+  small_config.schedule.warmup_steps = 100
+  imgclf.train(small_config, tmp_path)
+  assert "warm-up is cut from 100 steps to 3: the run has 6" in capsys.readouterr().out
+  assert lines(tmp_path, "train")[1]["learning_rate"] == pytest.approx(1e-3 * 2 / 3)
+
+
 def test_a_diverged_run_is_stopped_and_keeps_its_last_good_checkpoint(small_config, tmp_path):
   small_config.train.total_steps = 30
   small_config.optimizer.update(name="sgd", learning_rate=1e30)
   small_config.schedule.warmup_steps = 12
   small_config.checkpoint.every_steps = 1
-  with pytest.raises(Diverged, match=r"(NaN or infinite|is nan|is inf); the last checkpoint is of step"):
+  with pytest.raises(
+    Diverged, match=r"(NaN or infinite|is nan|is inf); the last checkpoint is of step"
+  ):
     imgclf.train(small_config, tmp_path, quiet=True)
   assert all(np.isfinite(leaf).all() for leaf in saved_state(tmp_path)[1])
 
@@ -154,7 +173,6 @@ def test_a_diverged_run_is_stopped_and_keeps_its_last_good_checkpoint(small_conf
   [
     ({"model.name": "resnet81"}, "config.model.name"),
     ({"model.dtype": "float64"}, "JAX_ENABLE_X64=1"),
-    ({"schedule.warmup_steps": 7}, "warmup"),
     ({"dataset.validation_split": "train[:20%]", "dataset.train_split": "train"}, "train[:20%]"),
     ({"dataset.name": "folder:/nowhere"}, "/nowhere"),
     ({"dataset.name": "no_such_set"}, "no_such_set"),

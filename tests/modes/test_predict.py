@@ -1,0 +1,154 @@
+import csv
+import json
+import os
+
+import numpy as np
+from PIL import Image
+import pytest
+
+import imgclf
+from imgclf.data import datasets
+from imgclf.errors import UserError
+from imgclf.modes import evaluate
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, digits_dir):
+  """A run of a few steps on the digits."""
+  workdir = tmp_path_factory.mktemp("run")
+  config = imgclf.default_config()
+  config.dataset.data_dir = str(digits_dir)
+  config.dataset.image_size = 32
+  config.dataset.crop_fraction = 1.0
+  config.augment.flip = False
+  config.augment.crop = "center"
+  config.model.name = "lenet5"
+  config.optimizer.learning_rate = 3e-3
+  config.train.batch_size = 32
+  config.train.total_steps = 60
+  config.eval.batch_size = 50
+  config.log.tensorboard = False
+  imgclf.train(config, workdir, quiet=True)
+  return workdir
+
+
+@pytest.fixture(scope="module")
+def digits_folder(tmp_path_factory, trained):
+  """The 360 test digits as files 000.png to 359.png."""
+  folder = tmp_path_factory.mktemp("digits")
+  records = datasets.open(imgclf.load(trained).config["dataset"]).records("test")
+  for i in range(len(records)):
+    (folder / f"{i:03}.png").write_bytes(records[i].data)
+  return folder
+
+
+def read_csv(path):
+  with open(path, newline="", encoding="utf-8") as file:
+    return list(csv.DictReader(file))
+
+
+def test_answers_are_evaluations_own_to_the_digit(trained, digits_folder, tmp_path, monkeypatch):
+  kept = []
+  judge = evaluate.judge
+  monkeypatch.setattr(evaluate, "judge", lambda *a: kept.append(judge(*a)) or kept[0])
+  imgclf.evaluate(trained, quiet=True)
+  output = tmp_path / "out.csv"
+  assert imgclf.predict(trained, images=[str(digits_folder)], output=output, top_k=1) == 360
+  rows = read_csv(output)
+  assert [row["path"] for row in rows] == sorted(str(p) for p in digits_folder.iterdir())
+  order = np.argsort(kept[0].index)
+  assert [int(row["label"]) for row in rows] == kept[0].predicted[order].tolist()
+  told = np.array([float(row["probability"]) for row in rows], np.float32)
+  np.testing.assert_array_equal(told, kept[0].confidence[order])
+
+
+def test_top_k_is_ranked_and_all_classes_sum_to_one(trained, digits_folder, tmp_path):
+  output = tmp_path / "out.jsonl"
+  images = [str(digits_folder / "007.png"), str(digits_folder / "003.png")]
+  imgclf.predict(trained, images=images, output=output, top_k=99)
+  answers = [json.loads(line) for line in output.read_text().splitlines()]
+  assert [answer["path"] for answer in answers] == images
+  for answer in answers:
+    found = answer["predictions"]
+    assert answer["error"] is None
+    assert [p["rank"] for p in found] == list(range(1, 11))
+    assert sorted(p["label"] for p in found) == list("0123456789")
+    values = [p["probability"] for p in found]
+    assert values == sorted(values, reverse=True)
+    assert sum(values) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_file_that_cannot_be_read_gets_a_row_that_says_why(
+  trained, digits_folder, tmp_path, capsys
+):
+  broken = tmp_path / "broken.png"
+  broken.write_bytes((digits_folder / "000.png").read_bytes()[:60])
+  text = tmp_path / "text.jpg"
+  text.write_text("no image")
+  good = str(digits_folder / "001.png")
+  images = [str(broken), good, str(tmp_path / "gone.png"), str(text), good]
+  output = tmp_path / "out.csv"
+  assert imgclf.predict(trained, images=images, output=output, top_k=2) == 2
+  rows = read_csv(output)
+  assert [row["path"] for row in rows] == [images[0], good, good, *images[2:4], good, good]
+  failed = [row for row in rows if row["error"]]
+  assert [row["path"] for row in failed] == [images[0], *images[2:4]]
+  assert all(not row["label"] and not row["rank"] for row in failed)
+  assert "No such file" in failed[1]["error"]
+  assert "2 of 5 images predicted; 3 could not be read" in capsys.readouterr().out
+
+
+def test_if_nothing_can_be_read_the_rows_are_there_and_the_command_fails(trained, tmp_path):
+  output = tmp_path / "out.csv"
+  with pytest.raises(UserError, match="none of 1 files could be read"):
+    imgclf.predict(trained, images=[str(tmp_path / "gone.png")], output=output, quiet=True)
+  assert "No such file" in read_csv(output)[0]["error"]
+
+
+def test_folders_are_searched_and_named_files_are_taken_whatever_their_ending(
+  trained, digits_folder, tmp_path
+):
+  inside = tmp_path / "a" / "b"
+  inside.mkdir(parents=True)
+  data = (digits_folder / "000.png").read_bytes()
+  (inside / "x.PNG").write_bytes(data)
+  (inside / "notes.txt").write_text("hello")
+  (inside / ".hidden.png").write_bytes(data)
+  (tmp_path / "image").write_bytes(data)
+  output = tmp_path / "out.jsonl"
+  images = [str(tmp_path / "a"), str(tmp_path / "image")]
+  assert imgclf.predict(trained, images=images, output=output, quiet=True) == 2
+  answers = [json.loads(line) for line in output.read_text().splitlines()]
+  assert [answer["path"] for answer in answers] == [str(inside / "x.PNG"), images[1]]
+
+
+def test_pictures_of_any_mode_and_shape_are_predicted(trained, tmp_path):
+  modes = ("1", "L", "P", "RGB", "RGBA", "CMYK", "I;16")
+  for mode in modes:
+    image = Image.new("L", (40, 23), 200).convert(mode if mode != "I;16" else "I").convert(mode)
+    image.save(tmp_path / f"{mode.replace(';', '_')}.{'jpg' if mode == 'CMYK' else 'png'}")
+  output = tmp_path / "out.csv"
+  assert imgclf.predict(trained, images=[str(tmp_path)], output=output, quiet=True) == len(modes)
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"output": "out.txt"}, ".csv or .jsonl"),
+    ({"output": "nowhere/out.csv"}, "there is no folder nowhere"),
+    ({"images": []}, "give image files or folders"),
+    ({"images": ["empty"]}, "no image in this folder"),
+    ({"top_k": 0}, "at least 1"),
+    ({"step": 12345}, "12345"),
+  ],
+)
+def test_a_wrong_argument_is_refused_and_nothing_is_written(
+  trained, tmp_path, monkeypatch, changes, words
+):
+  monkeypatch.chdir(tmp_path)
+  os.mkdir("empty")
+  arguments = {"images": ["x.png"], "output": "out.csv"} | changes
+  with pytest.raises(UserError) as refused:
+    imgclf.predict(trained, quiet=True, **arguments)
+  assert words in str(refused.value)
+  assert sorted(os.listdir()) == ["empty"]
