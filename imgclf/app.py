@@ -16,7 +16,7 @@ from imgclf.errors import Diverged, Stopped, UserError
 EXIT_USER, EXIT_DIVERGED, EXIT_STOPPED = 2, 3, 75
 
 USAGE = """\
-Train:    launch.py --config=configs/digits.py [--workdir=DIR] [--config.KEY=VALUE]
+Train:    launch.py --config=configs/digits.py [--workdir=DIR] [--config.KEY=X]
 Evaluate: launch.py --mode=eval --workdir=DIR [--split=test] [--step=best]
 Predict:  launch.py --mode=predict --workdir=DIR --images=PATH --output=FILE.csv
 
@@ -213,4 +213,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except Stopped as error:
     print(f"stopped: {error}", file=sys.stderr, flush=True)
     return EXIT_STOPPED
+  except BrokenPipeError:
+    # Who read the output left, as `| head` does; Python would complain once more at its own exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
   return 0

@@ -62,7 +62,7 @@ def no_such_field(path: str) -> UserError:
   if not near:
     leaves = {k.rpartition(".")[2]: k for k in known}
     near = [leaves[m] for m in difflib.get_close_matches(leaf, leaves, 1, 0.6)]
-  hint = f"did you mean config.{near[0]}?" if near else "imgclf/config.py lists the fields"
+  hint = f"did you mean config.{near[0]}?" if near else "imgclf/schema.py lists the fields"
   return UserError(f"config.{path}: no such field; {hint}")
 
 
@@ -306,6 +306,12 @@ def from_json(text: str, where: str = "config.json") -> ConfigDict:
     ) from None
   if not isinstance(tree, dict):
     raise UserError(f"{where}: is not a JSON object; restore the file or use another --workdir")
+  for path, field in FIELDS.items():
+    # A run of a version that did not have this field yet: new fields default to what was done before.
+    section, _, name = path.rpartition(".")
+    within = tree.setdefault(section, {}) if section else tree
+    if isinstance(within, dict):
+      within.setdefault(name, field.default)
   try:
     validate(tree)
   except UserError as error:

@@ -37,7 +37,7 @@ def start(
   by JAX's detection. Must run before anything else touches a device.
 
   Raises:
-    UserError: if some but not all of the three are given.
+    UserError: if some but not all of the three are given, or JAX can't find the other processes.
   """
   given = (coordinator_address, num_processes, process_id)
   if any(value is not None for value in given):
@@ -47,7 +47,13 @@ def start(
       )
     jax.distributed.initialize(coordinator_address, num_processes, process_id)
   elif _in_cluster(os.environ):
-    jax.distributed.initialize()
+    try:
+      jax.distributed.initialize()
+    except (ValueError, RuntimeError, ImportError) as error:
+      raise UserError(
+        "this process is one of several by its environment, but JAX does not find the others "
+        f"({error}); give --coordinator_address, --num_processes and --process_id"
+      ) from error
 
 
 def _in_cluster(environment: Mapping[str, str]) -> bool:

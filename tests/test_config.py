@@ -153,7 +153,6 @@ def test_json_brings_back_the_same_config():
       lambda tree: tree["train"].update(batch_size={"__class__": "os.system"}),
       "allowed is an integer",
     ),
-    (lambda tree: tree["train"].pop("batch_size"), "config.train.batch_size: is missing"),
     (lambda tree: tree.update(train=3), "config.train: got 3, must be a section"),
     (lambda tree: tree["augment"].update(mean=[0, None, 1]), "three numbers"),
   ],
@@ -165,6 +164,20 @@ def test_a_damaged_config_json_is_refused_by_field(change, words):
     configs.from_json(json.dumps(tree), "runs/x/config.json")
   assert str(refused.value).startswith("runs/x/config.json: ")
   assert words in str(refused.value)
+
+
+def test_a_field_that_an_older_version_did_not_write_has_its_default():
+  tree = json.loads(configs.to_json(overridden(("seed", "7"))))
+  del tree["optimizer"]["nesterov"], tree["log"]
+  again = configs.from_json(json.dumps(tree))
+  assert again.to_dict() == overridden(("seed", "7")).to_dict()
+
+
+def test_a_config_that_lacks_a_field_is_refused():
+  tree = json.loads(configs.to_json(configs.default_config()))
+  del tree["train"]["batch_size"]
+  with pytest.raises(UserError, match=r"config\.train\.batch_size: is missing"):
+    configs.validate(tree)
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", "[" * 100_000])
