@@ -166,7 +166,9 @@ def _eval(values: flags.FlagValues) -> None:
 
 def _predict(values: flags.FlagValues) -> None:
   workdir = _required(values, "workdir", "runs/digits")
-  images = _required(values, "images", "photo.jpg").split(",")
+  given = _required(values, "images", "photo.jpg")
+  # A comma separates paths, unless it is part of the one path that was given.
+  images = [given] if os.path.exists(given) else given.split(",")
   output = _required(values, "output", "labels.csv")
   from imgclf.modes import predict
 
@@ -212,6 +214,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_DIVERGED
   except Stopped as error:
     print(f"stopped: {error}", file=sys.stderr, flush=True)
+    return EXIT_STOPPED
+  except KeyboardInterrupt:
+    # Before or after the part of a run that saves on Ctrl-C: there is nothing to save.
+    print("stopped: the same command starts again", file=sys.stderr, flush=True)
     return EXIT_STOPPED
   except BrokenPipeError:
     # Who read the output left, as `| head` does; Python would complain once more at its own exit.

@@ -288,7 +288,8 @@ class Checkpoints:
   def _unreadable(self, step: int, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:200]
     return UserError(
-      f"{self.folder / str(step)}: this checkpoint can't be read ({reason}); {_there_are(self)}"
+      f"{self.folder / str(step)}: this checkpoint can't be read ({reason}); {_there_are(self)}; give "
+      "another --step, or delete this folder and training goes on from the one before"
     )
 
 

@@ -124,7 +124,7 @@ def _parse(path: str, text: str) -> Any:
     return words[text.lower()]
   try:
     value = float(text) if field.type is float else ast.literal_eval(text)
-  except (ValueError, SyntaxError, MemoryError, RecursionError):
+  except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
     raise refusal(path, text) from None
   if not _conforms(field, value):
     raise refusal(path, text)
@@ -260,7 +260,7 @@ def optional_steps(config: Mapping, prefix: str, num_examples: int) -> int | Non
 def _in_steps(unit: str, value: float, batch_size: int, num_examples: int) -> int:
   examples = {"steps": batch_size, "epochs": num_examples, "examples": 1}[unit] * value
   # A product such as 0.1 * 30 carries a rounding error that must not become a step.
-  return math.ceil(examples / batch_size - 1e-9)
+  return max(math.ceil(examples / batch_size - 1e-9), 1 if value else 0)
 
 
 def eval_batch_size(config: Mapping) -> int:
@@ -274,8 +274,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
   resolved = ConfigDict(config, type_safe=True)
   resolved.lock()
   dataset = resolved["dataset"]
-  kind, colon, path = dataset["name"].partition(":")
-  if colon and kind in ("folder", "csv"):
+  kind, _, path = dataset["name"].partition(":")
+  if path and kind in ("folder", "csv"):
     dataset["name"] = f"{kind}:{pathlib.Path(path).expanduser().resolve()}"
   data_dir = dataset["data_dir"] or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
   dataset["data_dir"] = str(pathlib.Path(data_dir).expanduser().resolve())

@@ -18,7 +18,7 @@ def load(path: str | os.PathLike) -> ConfigDict:
   Raises:
     UserError: if the file is missing, has no `get_config`, or sets a field that does not exist.
   """
-  path = pathlib.Path(path)
+  path = pathlib.Path(path).expanduser()
   if not path.is_file():
     here = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
     near = difflib.get_close_matches(str(path), here, 1, 0.5)
@@ -38,7 +38,7 @@ def load(path: str | os.PathLike) -> ConfigDict:
   except UserError:
     raise
   except Exception as error:  # whatever the user's file raises is the user's to mend
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == spec.origin]
     line = getattr(error, "lineno", None) or (frames[-1].lineno if frames else "?")
     message = _file_error(error, frames[-1].line if frames else None)
     raise UserError(f"{path}, line {line}: {message}") from error

@@ -40,13 +40,15 @@ def number(
 ) -> Field:
   """A field in [low, high]; `above` and `below` leave the ends out."""
   name = "an integer" if kind is int else "a number"
+  if kind is int:
+    high = min(high, 2**53)  # beyond it, integers and floats no longer compare exactly
   words = [f"{name} {'>' if above else '>='} {low}"]
-  if high < math.inf:
+  if high < 2**53:
     words.append(f"{'<' if below else '<='} {high}")
 
   def check(value):
     return (
-      math.isfinite(value)
+      (kind is int or math.isfinite(value))
       and (value > low if above else value >= low)
       and (value < high if below else value <= high)
     )

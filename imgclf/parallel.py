@@ -102,6 +102,11 @@ def check_dtype(dtype: str) -> None:
     raise UserError("config.model.dtype: float64 needs JAX_ENABLE_X64=1 in the environment")
 
 
+def shareable(batch_size: int) -> int:
+  """Returns the batch size, rounded up to one that the devices can share equally."""
+  return -(-batch_size // device_count()) * device_count()
+
+
 def check_batch_size(field: str, batch_size: int, parts: int = 1) -> None:
   """Refuses a global batch that the devices can't share equally.
 
@@ -116,7 +121,7 @@ def check_batch_size(field: str, batch_size: int, parts: int = 1) -> None:
     fits = f"{below} or {above}" if below else f"{above}"
     times = f" x {parts} accumulation steps" if parts > 1 else ""
     raise UserError(
-      f"config.{field}: {batch_size} can't be shared equally by {device_count()} devices{times}; "
+      f"{field}: {batch_size} can't be shared equally by {device_count()} devices{times}; "
       f"{fits} can"
     )
 

@@ -74,6 +74,11 @@ def prepare(config: configs.ConfigDict, workdir: str | os.PathLike) -> Plan:
   models.check(config["model"], config["dataset"]["image_size"])
   parallel.check_dtype(config["model"]["dtype"])
   source = datasets.open(config["dataset"])
+  if len(source.classes) < 2:
+    raise UserError(
+      f"config.dataset.name={config['dataset']['name']}: has only one class, {source.classes[0]!r}; "
+      "a classifier needs two or more, each in a folder of its own or under a label of its own"
+    )
   roles = datasets.roles(config["dataset"], source)
   train_records = source.records(roles["train"] or "")
   every = Intervals.of(config, len(train_records))
@@ -84,8 +89,8 @@ def prepare(config: configs.ConfigDict, workdir: str | os.PathLike) -> Plan:
     notes.append(f"warm-up is cut from {every.warmup} steps to {warmup}: the run has {every.total}")
     every = dataclasses.replace(every, warmup=warmup)
   parts = config["optimizer"]["accumulate_steps"]
-  parallel.check_batch_size("train.batch_size", config["train"]["batch_size"], parts)
-  parallel.check_batch_size("eval.batch_size", configs.eval_batch_size(config))
+  parallel.check_batch_size("config.train.batch_size", config["train"]["batch_size"], parts)
+  parallel.check_batch_size("config.eval.batch_size", configs.eval_batch_size(config))
   folder, changes = open_folder(workdir, config, source)
   return Plan(
     config=config,
@@ -95,7 +100,7 @@ def prepare(config: configs.ConfigDict, workdir: str | os.PathLike) -> Plan:
     train_records=train_records,
     validation_records=source.records(roles["validation"] or ""),
     every=every,
-    notes=notes + [f"changed since the run was begun: {change}" for change in changes],
+    notes=notes + changes,
   )
 
 
@@ -114,13 +119,24 @@ def open_folder(
   classes = list(source.classes)
   folder = RunFolder(workdir)
   changes: list[str] = []
-  if folder.exists():
+  if folder.exists() and not folder.holds_checkpoints():
+    # Nothing of that run is lost, and what stopped it may have been its config.
+    changes.append(f"{folder.path} holds a run without a checkpoint, which is begun anew")
+  elif folder.holds_checkpoints() and not folder.exists():
+    raise UserError(
+      f"--workdir={workdir}: holds checkpoints but no config.json to say what they are of; restore it "
+      "or take another --workdir"
+    )
+  elif folder.exists():
     matter, changes = configs.differences(folder.read_config(), config)
+    if matter and _only_moved(folder.read_config(), config, matter):
+      matter, changes = [], [*matter, *changes]  # its classes and sizes are compared below
     if matter:
       raise UserError(
         f"--workdir={workdir}: holds a run with another config ({'; '.join(matter)}); "
         "take the old values or another --workdir"
       )
+    changes = [f"changed since the run was begun: {change}" for change in changes]
     known = folder.read_classes()
     if known != classes:
       lost, new = sorted(set(known) - set(classes)), sorted(set(classes) - set(known))
@@ -138,3 +154,14 @@ def open_folder(
     folder.write_classes(classes)
     folder.write_config(config)
   return folder, changes
+
+
+def _only_moved(old: Mapping[str, Any], new: Mapping[str, Any], differences: list[str]) -> bool:
+  """Whether all that differs is where the class folders, or the table of images, now lie."""
+  kinds = [config["dataset"]["name"].partition(":")[0] for config in (old, new)]
+  return (
+    len(differences) == 1
+    and differences[0].startswith("config.dataset.name:")
+    and kinds[0] == kinds[1]
+    and kinds[0] in datasets.KINDS
+  )

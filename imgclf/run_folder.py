@@ -6,6 +6,8 @@ Knows neither jax nor orbax, nor how many processes there are: in a job of sever
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import difflib
+import errno
+import hashlib
 import json
 import math
 import os
@@ -69,7 +71,10 @@ class RunFolder:
     Characters of a split expression that a file name can't hold are written as in a URL, so that two
     splits never share a file: `train[:90%]` at step 300 is `eval/train%5B%3A90%25%5D-300.json`.
     """
-    return self.path / "eval" / f"{urllib.parse.quote(split, safe='')}-{step}.json"
+    name = urllib.parse.quote(split, safe="")
+    if len(name) > 150:  # file systems stop at 255 bytes; the hash keeps two long names apart
+      name = f"{name[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return self.path / "eval" / f"{name}-{step}.json"
 
   def exists(self) -> bool:
     """Whether a run was begun here.
@@ -79,6 +84,13 @@ class RunFolder:
     """
     self._refuse_file()
     return self.config.is_file()
+
+  def holds_checkpoints(self) -> bool:
+    """Whether a checkpoint was saved here; whether it is sound is for `Checkpoints` to say."""
+    try:
+      return any(path.name.isdecimal() for path in self.checkpoints.iterdir())
+    except OSError:
+      return False
 
   def write_config(self, config: Mapping) -> None:
     """Writes the resolved config, making the folder.
@@ -186,7 +198,11 @@ class RunFolder:
     return figures
 
   def _refuse_file(self) -> None:
-    if self.path.exists() and not self.path.is_dir():
+    try:
+      file = self.path.exists() and not self.path.is_dir()
+    except (OSError, ValueError) as error:  # too long, or with a character that no path has
+      raise UserError(f"--workdir={self.path}: is not a path ({error}); give a folder") from None
+    if file:
       raise UserError(f"--workdir={self.path}: is a file; give a folder")
 
   def _read(self, path: pathlib.Path) -> str:
@@ -231,10 +247,9 @@ class RunFolder:
         temporary.unlink(missing_ok=True)
         raise
     except OSError as error:
-      raise UserError(
-        f"{path}: can't be written ({error.strerror}); make room or give a --workdir "
-        "that you may write to"
-      ) from error
+      full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+      mend = "make room" if full else "give a --workdir that you may write to"
+      raise UserError(f"{path}: can't be written ({error.strerror}); {mend}") from error
 
 
 def _subfolders(parent: pathlib.Path) -> Iterable[pathlib.Path]:

@@ -51,9 +51,8 @@ SCHEMA: dict[str, dict[str, Field]] = {
       float,
       0.875,
       "Evaluation resizes the short side to image_size / crop_fraction, then crops the centre.",
-      0,
+      0.1,
       1,
-      above=True,
     ),
     "interpolation": choice(
       "bilinear", "Filter of every resize (antialiased).", "bilinear", "bicubic", "lanczos"

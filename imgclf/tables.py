@@ -5,6 +5,7 @@ Knows no run: numbers and names come in, lines go out. The bar and the log are i
 
 from collections.abc import Mapping
 import math
+import os
 import sys
 from typing import Any
 
@@ -20,11 +21,17 @@ MAX_CLASSES = 20
 WORST_CLASSES = 10
 
 
+class _Console(Console):
+  def on_broken_pipe(self) -> None:
+    """Goes on in silence when the reader has left, as `| head` does: a run is not its output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def make_console() -> Console:
   """Returns a console on stdout that styles its output only where a person watches it."""
   # Said outright, because rich takes FORCE_COLOR in the environment for a terminal, and would draw
   # a bar into the log file of a CI job.
-  return Console(force_terminal=sys.stdout.isatty())
+  return _Console(force_terminal=sys.stdout.isatty())
 
 
 def printable(text: object, encoding: str = "utf-8") -> str:

@@ -79,12 +79,14 @@ def test_an_override_is_read_as_the_fields_type(path, text, value):
     ("augment.std", "(1, 1, 0)", ["three numbers > 0"]),
     ("augment.mean", "('a', 1, 0)", ["three numbers"]),
     ("dataset.background", "(1.5, 0, 0)", ["three integers from 0 to 255"]),
-    ("dataset.crop_fraction", "0", ["a number > 0 and <= 1"]),
+    ("dataset.crop_fraction", "0", ["a number >= 0.1 and <= 1"]),
     ("schedule.step_boundaries", "(0.5, 0.3)", ["rising numbers"]),
     ("optimizer.accumulate_steps", "3", ["does not divide config.train.batch_size=128"]),
     ("optimizer.nesterov", "true", ["only sgd has it"]),
     ("optimizer.ema_decay", "1.0", ["a number >= 0 and < 1"]),
     ("seed", "-1", ["an integer >= 0"]),
+    ("seed", "{[]:1}", ["an integer >= 0"]),
+    ("train.total_steps", "1" + "0" * 400, ["an integer > 0"]),
   ],
 )
 def test_a_wrong_override_is_one_line_with_field_value_and_mend(path, text, words):
@@ -118,6 +120,7 @@ def test_a_duration_in_two_units_is_refused():
     ("train.total_epochs", 3.0, 24),  # 3 * 1000 / 128 = 23.4
     ("train.total_epochs", 0.128, 1),  # exactly one batch
     ("train.total_epochs", 0.0001, 1),
+    ("train.total_epochs", 1e-12, 1),
     ("train.total_examples", 129, 2),
     ("train.total_examples", 128, 1),
   ],
@@ -192,6 +195,11 @@ def test_differences_tell_what_matters_from_what_may_change():
   matter, free = configs.differences(old, new)
   assert matter == ["config.seed: 0 -> 1", "config.model.name: 'cnn' -> 'lenet5'"]
   assert free == ["config.log.every_steps: None -> 9"]
+
+
+@pytest.mark.parametrize("name", ["folder:", "csv:"])
+def test_an_empty_path_is_not_the_current_folder(name):
+  assert configs.resolve(overridden(("dataset.name", name))).dataset.name == name
 
 
 def test_resolved_paths_hold_from_any_folder(tmp_path, monkeypatch):

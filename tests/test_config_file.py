@@ -40,6 +40,17 @@ def test_a_wrong_config_file_is_told_by_line(tmp_path, body, words):
     assert word in str(refused.value)
 
 
+def test_a_relative_path_is_told_by_line_too(tmp_path, monkeypatch):
+  write(tmp_path, "  config.optimizer.lerning_rate = 1\n  return config\n")
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(UserError) as refused:
+    config_file.load("recipe.py")
+  assert str(refused.value) == (
+    "recipe.py, line 6: config.optimizer.lerning_rate: no such field; "
+    "did you mean config.optimizer.learning_rate?"
+  )
+
+
 def test_a_config_file_that_is_not_there_is_told_with_the_nearest(tmp_path):
   write(tmp_path, "  return config\n")
   with pytest.raises(UserError, match=r"no such file; did you mean .*recipe\.py\?"):

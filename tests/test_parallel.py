@@ -156,10 +156,10 @@ def test_what_is_ahead_is_bounded_and_results_keep_their_order():
 def test_a_batch_that_devices_cannot_share_is_refused_with_sizes_that_fit(run_python):
   code = """
 from imgclf import parallel
-parallel.check_batch_size("train.batch_size", 64)
+parallel.check_batch_size("config.train.batch_size", 64)
 for size, parts in ((60, 1), (7, 1), (72, 2)):
   try:
-    parallel.check_batch_size("train.batch_size", size, parts)
+    parallel.check_batch_size("config.train.batch_size", size, parts)
   except parallel.UserError as error:
     print(error)
 """

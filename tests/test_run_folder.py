@@ -63,7 +63,7 @@ def test_class_names_that_are_no_list_of_distinct_names_are_refused(tmp_path, te
 
 def test_a_config_that_is_no_config_is_refused_by_the_name_of_its_file(tmp_path):
   folder = _run(tmp_path / "run")
-  folder.config.write_text('{"seed": 1}')
+  folder.config.write_text('{"seed": "x"}')
   with pytest.raises(UserError, match=r"run/config\.json: config\."):
     folder.read_config()
   folder.config.write_bytes(b"\xff\xfe")

@@ -109,10 +109,6 @@ def read(path: str) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
   classes, found, notes = files.sources(
     root, paths, classes_of, splits_of if "split" in place else None, class_order
   )
-  if len(classes) == 1:
-    raise UserError(
-      f"{where}: has only one class, {classes[0]!r}; a classifier needs two or more labels"
-    )
   unread = [cell for cell in header if cell.lower() not in COLUMNS]
   if unread:
     notes.insert(0, f"columns that are not read: {files.some(unread)}")

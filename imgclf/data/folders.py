@@ -101,7 +101,7 @@ def read(path: str) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
     The class names, sorted, over all splits; the splits; notes on what was passed over.
 
   Raises:
-    UserError: for a folder that is missing or laid out otherwise, and for fewer than two classes.
+    UserError: for a folder that is missing or laid out otherwise.
   """
   where = f"folder:{path}"
   root = os.path.realpath(os.path.expanduser(path))
@@ -144,10 +144,6 @@ def read(path: str) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
   if not paths:
     raise UserError(f"{where}: holds no images{_passed_over(ignored)}; {LAYOUT}")
   classes, found, more = files.sources(root, paths, classes_of, splits_of if splits else None)
-  if len(classes) == 1:
-    raise UserError(
-      f"{where}: has only one class, {classes[0]!r}; a classifier needs two or more; {LAYOUT}"
-    )
   return classes, found, [*ignored.lines(), *sorted(notes), *more]
 
 

@@ -73,7 +73,10 @@ def evaluate_run(
   """Evaluates a restored run on a split; see `run` for the arguments and the result."""
   config = configs.ConfigDict(run.config)
   if batch_size is not None:
-    config["eval"]["batch_size"] = batch_size
+    parallel.check_batch_size("--batch_size", batch_size)
+  else:
+    batch_size = parallel.shareable(configs.eval_batch_size(config))
+  config["eval"]["batch_size"] = batch_size
   if dataset is not None:
     config["dataset"].update(name=dataset, train_split=None, validation_split=None, test_split=None)
   if data_dir is not None:
@@ -81,8 +84,13 @@ def evaluate_run(
   config = configs.resolve(config)
   source = datasets.open(config["dataset"])
   label_map = datasets.match_classes(run.classes, source.classes, config["dataset"]["name"])
+  if dataset is None and source.splits != run.folder.read_splits():
+    raise UserError(
+      f"{source.name}: the run was trained when it had {run.folder.read_splits()} examples and now it has "
+      f"{source.splits}, so train and validation would be other images; restore it, or judge it "
+      f"as another set: --dataset={source.name}"
+    )
   records = split_records(config, source, split)
-  parallel.check_batch_size("eval.batch_size", configs.eval_batch_size(config))
   eval_step = parallel.pmap(steps.make_eval_step(run.model, config))
   variables = parallel.replicate(run.variables)
   predictions = judge(eval_step, variables, split_batches(records, config), len(records), label_map)
@@ -101,6 +109,8 @@ def split_records(
   Raises:
     UserError: for a role that the set has no split for, or a wrong expression.
   """
+  if not split:
+    raise UserError("--split: is empty; give test, validation, train or a split such as test[:50%]")
   roles = datasets.roles(config["dataset"], source)
   expression = roles.get(split, split)
   if expression is None:

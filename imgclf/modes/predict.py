@@ -63,7 +63,7 @@ def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
     UserError: if a folder holds no image.
   """
   found = []
-  for text in paths:
+  for text in filter(None, paths):
     path = pathlib.Path(text).expanduser()
     if not path.is_dir():
       found.append(path)
@@ -87,8 +87,7 @@ def probabilities(run: Run, files: Files) -> Iterator[tuple[int, np.ndarray]]:
 
   The compiled function and its batch are those of evaluation, so the answers are evaluation's own.
   """
-  batch_size = configs.eval_batch_size(run.config)
-  parallel.check_batch_size("eval.batch_size", batch_size)
+  batch_size = parallel.shareable(configs.eval_batch_size(run.config))
   batches = loader.prefetch(
     loader.eval_batches(files, run.config, batch_size, on_error=files.refuse), run.config
   )
@@ -168,6 +167,8 @@ def run(
     raise UserError(f"--output={output}: ends in {output.suffix!r}; let it end in .csv or .jsonl")
   if not output.absolute().parent.is_dir():
     raise UserError(f"--output={output}: there is no folder {output.parent}; make it first")
+  if output.is_dir():
+    raise UserError(f"--output={output}: is a folder; give a file in it")
   if top_k < 1:
     raise UserError(f"--top_k={top_k}: must be at least 1")
   if parallel.process_count() > 1:
@@ -192,9 +193,14 @@ def run(
   # Written beside and renamed, so that a file of this name is always whole.
   unfinished = output.with_name(output.name + ".unfinished")
   try:
-    with open(unfinished, "w", encoding="utf-8", newline="") as file:
+    # A file name need not be UTF-8; what is not is written as escapes.
+    with open(unfinished, "w", encoding="utf-8", newline="", errors="backslashreplace") as file:
       WRITERS[output.suffix](file, answers())
     os.replace(unfinished, output)
+  except OSError as error:
+    raise UserError(
+      f"--output={output}: can't be written ({error.strerror}); give another"
+    ) from error
   finally:
     unfinished.unlink(missing_ok=True)
   if not quiet:

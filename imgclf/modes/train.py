@@ -4,6 +4,7 @@ import collections
 from collections.abc import Callable, Sequence
 import math
 import os
+import shlex
 import time
 from typing import Any
 
@@ -41,7 +42,11 @@ def run(
     Diverged: if the loss becomes NaN or infinite.
     Stopped: after SIGINT or SIGTERM, once the state is saved.
   """
-  plan = prepare(config, workdir)
+  with Interrupt() as interrupt:
+    return _run(prepare(config, workdir), interrupt, quiet)
+
+
+def _run(plan: Plan, interrupt: Interrupt, quiet: bool) -> dict[str, Any]:
   config, every, folder = plan.config, plan.every, plan.folder
   first = parallel.process_index() == 0
   learning_rate = optim.schedule(config, total_steps=every.total, warmup_steps=every.warmup)
@@ -74,6 +79,7 @@ def run(
         steps.make_eval_step(model, config),
         checkpoints,
         shown,
+        interrupt,
       )
       stopped = loop.run(begin, begun)
     checkpoints.wait()
@@ -98,6 +104,7 @@ class _Loop:
     eval_step: Callable,
     checkpoints: Checkpoints,
     shown: progress.Progress,
+    interrupt: Interrupt,
   ):
     def step_and_stop(current, batch):
       current, result = train_step(current, batch)
@@ -110,6 +117,7 @@ class _Loop:
     self.eval_step = parallel.pmap(eval_step)
     self.checkpoints = checkpoints
     self.shown = shown
+    self.interrupt = interrupt
 
   def run(self, begin: state.TrainState, begun: int) -> bool:
     """Makes the steps after `begun`; returns whether a signal ended it early."""
@@ -125,37 +133,36 @@ class _Loop:
     window: list[steps.Metrics] = []
     under_way: collections.deque[steps.Metrics] = collections.deque()
     stopping = False
-    with Interrupt() as interrupt:
-      for step in range(begun + 1, every.total + 1):
-        asked = time.perf_counter()
-        batch = next(ahead)
-        waited = time.perf_counter() - asked
-        batch["stop"] = np.full(len(batch["label"]), interrupt.signal_name is not None, np.int32)
-        current, result = self.train_step(current, parallel.shard(batch))
-        self.shown.step(step, waited=waited)
-        window.append(result)
-        under_way.append(result)
-        if len(under_way) > parallel.IN_FLIGHT:
-          # Waiting for an older step bounds what is under way; its flag has come by then.
-          stopping = parallel.scalar(under_way.popleft()["stop"]) > 0
-        if parallel.process_count() == 1:
-          stopping = interrupt.signal_name is not None  # nobody to agree with
+    for step in range(begun + 1, every.total + 1):
+      asked = time.perf_counter()
+      batch = next(ahead)
+      waited = time.perf_counter() - asked
+      batch["stop"] = np.full(len(batch["label"]), self.interrupt.signal_name is not None, np.int32)
+      current, result = self.train_step(current, parallel.shard(batch))
+      self.shown.step(step, waited=waited)
+      window.append(result)
+      under_way.append(result)
+      if len(under_way) > parallel.IN_FLIGHT:
+        # Waiting for an older step bounds what is under way; its flag has come by then.
+        stopping = parallel.scalar(under_way.popleft()["stop"]) > 0
+      if parallel.process_count() == 1:
+        stopping = self.interrupt.signal_name is not None  # nobody to agree with
 
-        last = step == every.total
-        evaluating = last or step % every.evaluate == 0
-        saving = last or stopping or step % every.save == 0
-        if evaluating or saving or step % every.log == 0:
-          self.shown.log(step, "train", self._means(window, step))
-          window.clear()
-        figures = None
-        if evaluating:
-          figures = self._evaluate(current, step)
-          saving = saving or self.checkpoints.improves(figures)
-        if saving:
-          with self.shown.pause("saving"):
-            self._save(step, current, figures)
-        if stopping and not last:
-          return True
+      last = step == every.total
+      evaluating = last or step % every.evaluate == 0
+      saving = last or stopping or step % every.save == 0
+      if evaluating or saving or step % every.log == 0:
+        self.shown.log(step, "train", self._means(window, step))
+        window.clear()
+      figures = None
+      if evaluating:
+        figures = self._evaluate(current, step)
+        saving = saving or self.checkpoints.improves(figures)
+      if saving:
+        with self.shown.pause("saving"):
+          self._save(step, current, figures)
+      if stopping and not last:
+        return True
     return False
 
   def _save(self, step: int, current: state.TrainState, figures: dict[str, float] | None) -> None:
@@ -214,7 +221,7 @@ def _introduce(plan: Plan, begin: state.TrainState, begun: int) -> None:
     *(f"note      {note}" for note in plan.notes),
   ]
   if begun:
-    lines.append(f"resumed   from the checkpoint of step {begun:,}")
+    lines.append(f"resumed   from the checkpoint of step {begun}")
   for line in lines:
     progress.print_line(line)
 
@@ -224,6 +231,5 @@ def _conclude(plan: Plan, result: dict[str, Any]) -> None:
   progress.evaluation_summary(result["validation"], "validation", result["best_step"])
   split = "test" if plan.roles["test"] else "validation"
   progress.print_line("These are the figures of the best checkpoint. Evaluate it with:")
-  progress.print_line(
-    f"  python launch.py --mode=eval --workdir={plan.folder.path} --split={split}"
-  )
+  workdir = shlex.quote(str(plan.folder.path))
+  progress.print_line(f"  python launch.py --mode=eval --workdir={workdir} --split={split}")

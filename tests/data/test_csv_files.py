@@ -92,7 +92,6 @@ def test_integer_labels_are_sorted_by_value_and_others_as_text():
     (["path,label", "0.png,a", "none.png,b"], "line 3: no such file: "),
     (["path,label", "0.png,a", "./0.png,b"], "line 3: ./0.png is listed already in line 2"),
     (["path,label", '0.png,"a'], "is not CSV"),
-    (["path,label", "0.png,a", "1.png,a"], "has only one class, 'a'"),
   ],
 )
 def test_a_wrong_line_is_named_by_its_number(make, lines, message):

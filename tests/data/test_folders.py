@@ -140,7 +140,6 @@ def test_the_set_may_itself_be_a_link(make, tmp_path):
       ["a/x.txt", "b/y.txt"],
       r"holds no images \(files without an image ending that were ignored: 2",
     ),
-    (["a/1.png", "a/2.png"], "has only one class, 'a'"),
     (
       ["train/a/1.png", "val/a/1.png", "valid/a/1.png"],
       "val and valid both are the validation split",

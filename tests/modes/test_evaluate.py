@@ -74,11 +74,11 @@ def test_figures_are_scikit_learns_on_the_same_predictions(trained, monkeypatch)
   assert figures["confusion_matrix"] == reference.confusion_matrix(truth, predicted).tolist()
 
 
-def test_devices_and_processes_do_not_change_the_counts(trained, run_python):
+def test_devices_do_not_change_the_counts(trained, run_python):
   whole = imgclf.evaluate(trained, quiet=True)["confusion_matrix"]
   code = """
 import json, sys, imgclf
-print(json.dumps(imgclf.evaluate(sys.argv[1], batch_size=56, quiet=True)["confusion_matrix"]))
+print(json.dumps(imgclf.evaluate(sys.argv[1], quiet=True)["confusion_matrix"]))
 """
   assert json.loads(run_python(code, trained, devices=8)) == whole
 
@@ -126,7 +126,8 @@ def test_a_class_that_the_run_does_not_know_is_refused_by_name(trained, tmp_path
     ({"split": "tset"}, "tset"),
     ({"split": "train[:x]"}, "train[:x]"),
     ({"dataset": "no_such_set"}, "no_such_set"),
-    ({"batch_size": 0}, "config.eval.batch_size"),
+    ({"batch_size": 0}, "batch_size"),
+    ({"split": ""}, "--split: is empty"),
   ],
 )
 def test_what_is_not_there_is_refused_by_name(trained, arguments, words):
@@ -134,6 +135,22 @@ def test_what_is_not_there_is_refused_by_name(trained, arguments, words):
     imgclf.evaluate(trained, quiet=True, **arguments)
   assert words in str(refused.value)
   assert "\n" not in str(refused.value)
+
+
+def test_a_set_that_changed_since_training_is_refused(trained, tmp_path):
+  """`train[90%:]` would select other images, some of them trained on."""
+  shutil.copytree(trained, tmp_path / "run")
+  (tmp_path / "run" / "dataset.json").write_text('{"splits": {"test": 360, "train": 1400}}')
+  with pytest.raises(UserError, match="--dataset=digits"):
+    imgclf.evaluate(tmp_path / "run", quiet=True)
+  assert imgclf.evaluate(tmp_path / "run", dataset="digits", quiet=True)["n"] == 360
+
+
+def test_a_set_that_has_one_of_the_runs_classes_is_evaluated(trained, tmp_path):
+  write_digits(tmp_path / "test", trained, ["3"] * 10)
+  figures = imgclf.evaluate(trained, dataset=f"folder:{tmp_path}", quiet=True)
+  assert figures["n"] == 60
+  assert np.sum(figures["confusion_matrix"][3]) == 60
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

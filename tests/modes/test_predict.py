@@ -131,6 +131,26 @@ def test_pictures_of_any_mode_and_shape_are_predicted(trained, tmp_path):
   assert imgclf.predict(trained, images=[str(tmp_path)], output=output, quiet=True) == len(modes)
 
 
+def test_a_file_name_that_is_not_utf_8_is_written_as_escapes(trained, digits_folder, tmp_path):
+  name = os.fsencode(tmp_path) + b"/\xff.png"
+  with open(name, "wb") as file:
+    file.write((digits_folder / "000.png").read_bytes())
+  output = tmp_path / "out.csv"
+  assert imgclf.predict(trained, images=[os.fsdecode(name)], output=output, quiet=True) == 1
+  assert read_csv(output)[0]["path"].endswith("/\\udcff.png")
+
+
+def test_any_number_of_devices_will_do(trained, digits_folder, tmp_path, run_python):
+  code = """
+import sys, imgclf
+print(imgclf.predict(sys.argv[1], images=[sys.argv[2]], output=sys.argv[3], top_k=1, quiet=True))
+"""
+  many, one = tmp_path / "many.csv", tmp_path / "one.csv"
+  assert run_python(code, trained, digits_folder, many, devices=3) == "360\n"
+  imgclf.predict(trained, images=[str(digits_folder)], output=one, top_k=1, quiet=True)
+  assert [r["label"] for r in read_csv(many)] == [r["label"] for r in read_csv(one)]
+
+
 @pytest.mark.parametrize(
   ("changes", "words"),
   [
@@ -139,6 +159,8 @@ def test_pictures_of_any_mode_and_shape_are_predicted(trained, tmp_path):
     ({"images": []}, "give image files or folders"),
     ({"images": ["empty"]}, "no image in this folder"),
     ({"top_k": 0}, "at least 1"),
+    ({"images": ["", ""]}, "give image files or folders"),
+    ({"output": "folder.csv"}, "is a folder"),
     ({"step": 12345}, "12345"),
   ],
 )
@@ -147,8 +169,9 @@ def test_a_wrong_argument_is_refused_and_nothing_is_written(
 ):
   monkeypatch.chdir(tmp_path)
   os.mkdir("empty")
+  os.mkdir("folder.csv")
   arguments = {"images": ["x.png"], "output": "out.csv"} | changes
   with pytest.raises(UserError) as refused:
     imgclf.predict(trained, quiet=True, **arguments)
   assert words in str(refused.value)
-  assert sorted(os.listdir()) == ["empty"]
+  assert sorted(os.listdir()) == ["empty", "folder.csv"]

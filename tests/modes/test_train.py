@@ -9,6 +9,7 @@ import time
 
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 
 import imgclf
@@ -156,6 +157,73 @@ def test_a_warm_up_longer_than_the_run_is_cut_and_told(small_config, tmp_path, c
   assert lines(tmp_path, "train")[1]["learning_rate"] == pytest.approx(1e-3 * 2 / 3)
 
 
+def test_a_folder_of_images_may_move_but_not_become_another_set(small_config, tmp_path):
+  rng = np.random.default_rng(0)
+  for split in ("train", "validation"):
+    for name in "ab":
+      (tmp_path / "here" / split / name).mkdir(parents=True)
+      for i in range(8):
+        pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "here" / split / name / f"{i}.png")
+  small_config.dataset.name = f"folder:{tmp_path / 'here'}"
+  imgclf.train(small_config, tmp_path / "run", quiet=True)
+  (tmp_path / "here").rename(tmp_path / "there")
+  small_config.dataset.name = f"folder:{tmp_path / 'there'}"
+  small_config.train.total_steps = 7
+  assert imgclf.train(small_config, tmp_path / "run", quiet=True)["step"] == 7
+  small_config.dataset.name = "digits"
+  with pytest.raises(UserError, match=r"config\.dataset\.name"):
+    imgclf.train(small_config, tmp_path / "run", quiet=True)
+
+
+def test_a_set_of_one_class_is_refused(small_config, tmp_path):
+  (tmp_path / "set" / "train" / "a").mkdir(parents=True)
+  for i in range(20):
+    Image.new("RGB", (8, 8)).save(tmp_path / "set" / "train" / "a" / f"{i}.png")
+  small_config.dataset.name = f"folder:{tmp_path / 'set'}"
+  with pytest.raises(UserError, match="has only one class, 'a'"):
+    imgclf.train(small_config, tmp_path / "run", quiet=True)
+
+
+def test_checkpoints_without_their_config_are_not_taken_over(small_config, tmp_path):
+  imgclf.train(small_config, tmp_path, quiet=True)
+  (tmp_path / "config.json").unlink()
+  with pytest.raises(UserError, match=r"checkpoints but no config\.json"):
+    imgclf.train(small_config, tmp_path, quiet=True)
+
+
+def test_a_run_that_died_before_its_first_checkpoint_may_begin_anew(small_config, tmp_path, capsys):
+  """Divergence tells to lower the learning rate, so that must be possible in the same folder."""
+  small_config.optimizer.update(name="sgd", learning_rate=1e30)
+  with pytest.raises(Diverged, match="there is no checkpoint"):
+    imgclf.train(small_config, tmp_path, quiet=True)
+  small_config.optimizer.learning_rate = 1e-3
+  assert imgclf.train(small_config, tmp_path)["step"] == 6
+  assert "without a checkpoint, which is begun anew" in capsys.readouterr().out
+
+
+def test_a_signal_while_compiling_saves_the_first_step(small_config, tmp_path, monkeypatch):
+  create = state.create
+
+  def signalled(*arguments, **options):
+    signal.raise_signal(signal.SIGINT)
+    return create(*arguments, **options)
+
+  monkeypatch.setattr(state, "create", signalled)
+  with pytest.raises(Stopped, match="step 1 of 6 is saved"):
+    imgclf.train(small_config, tmp_path, quiet=True)
+
+
+def test_a_run_whose_output_is_cut_off_goes_on(digits_dir, tmp_path):
+  first, second = command(tmp_path, digits_dir), ["head", "-1"]
+  writer = subprocess.Popen(first, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  subprocess.run(second, stdin=writer.stdout, stdout=subprocess.DEVNULL, check=True)
+  writer.stdout.close()
+  err = writer.stderr.read()
+  assert writer.wait() == 0, err
+  assert newest(tmp_path) == 40
+
+
 def test_a_diverged_run_is_stopped_and_keeps_its_last_good_checkpoint(small_config, tmp_path):
   small_config.train.total_steps = 30
   small_config.optimizer.update(name="sgd", learning_rate=1e30)
@@ -219,6 +287,12 @@ def command(workdir, digits_dir, *more):
   ]
 
 
+def newest(workdir):
+  """The step of the newest checkpoint that is complete, or 0."""
+  folder = workdir / "checkpoints"
+  return max((int(p.name) for p in folder.glob("*") if p.name.isdecimal()), default=0)
+
+
 def wait_for(condition, process, seconds=120):
   end = time.monotonic() + seconds
   while not condition():
@@ -233,7 +307,7 @@ def test_a_run_killed_in_the_middle_ends_in_the_bits_of_one_that_was_not(digits_
   killed = subprocess.Popen(
     command(cut, digits_dir), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
   )
-  wait_for((cut / "checkpoints" / "10").is_dir, killed)
+  wait_for(lambda: newest(cut) >= 10, killed)
   killed.kill()
   killed.communicate()
   done = subprocess.run(command(cut, digits_dir), capture_output=True, text=True)
@@ -252,23 +326,30 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_with_75(digits_dir, tmp_path
     stderr=subprocess.PIPE,
     text=True,
   )
-  wait_for((tmp_path / "checkpoints" / "5").is_dir, process)
+  wait_for(lambda: newest(tmp_path) >= 5, process)
   os.kill(process.pid, number)
   _, err = process.communicate(timeout=60)
   assert process.returncode == 75
   assert "is saved; the same command goes on" in err
   assert "Traceback" not in err
-  assert saved_state(tmp_path)[0] % 5 or lines(tmp_path, "train")
+  told = int(err.split("stopped: step ")[1].split()[0])
+  assert saved_state(tmp_path)[0] == told
+  assert told < 100000
 
 
 def test_no_mode_imports_tensorflow(run_python, digits_dir, tmp_path):
   code = """
 import sys
+from PIL import Image
 from imgclf import app
 digits, run = sys.argv[1:]
 assert app.main(["--config=configs/digits.py", f"--workdir={run}", "--config.model.name=lenet5",
                  f"--config.dataset.data_dir={digits}", "--config.train.total_steps=30"]) == 0
 assert app.main(["--mode=eval", f"--workdir={run}"]) == 0
+image = "picture.png"
+Image.new("RGB", (9, 9)).save(f"{run}/{image}")
+assert app.main(["--mode=predict", f"--workdir={run}", f"--images={run}/{image}",
+                 f"--output={run}/out.csv"]) == 0
 print("tensorflow" in sys.modules)
 """
   assert run_python(code, digits_dir, tmp_path).splitlines()[-1] == "False"
