@@ -267,3 +267,30 @@ def test_a_perturbation_is_added_to_the_feature():
   y, updated = Squares().apply(perturbed, X, mutable=["intermediates"])
   np.testing.assert_array_equal(updated["intermediates"]["first"], X + 1)
   np.testing.assert_array_equal(y, [2 * 4 + 5 * 1 + 7 * 16])
+
+
+# Convolutions of few channels, which a CPU computes as a matrix product.
+
+
+@pytest.mark.parametrize(
+  ("channels", "features", "padding"), [(3, 32, 0), (3, 27, 1), (1, 16, 1), (3, 26, 0)]
+)
+def test_a_convolution_and_its_gradients_are_laxs(channels, features, padding):
+  with jax.enable_x64(True):
+    x, kernel = normal(2, 9, 8, channels), normal(3, 3, channels, features, seed=1)
+    bias = normal(features, seed=2)
+    layer = layers.conv(features, 3, padding=padding, dtype=jnp.float64, name="conv")
+
+    def ours(x, kernel):
+      return jnp.sum(layer.apply({"params": {"kernel": kernel, "bias": bias}}, x) ** 3)
+
+    def laxs(x, kernel):
+      pads, order = [(padding, padding)] * 2, ("NHWC", "HWIO", "NHWC")
+      y = jax.lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=order)
+      return jnp.sum((y + bias) ** 3)
+
+    found = jax.value_and_grad(ours, argnums=(0, 1))(x, kernel)
+    expected = jax.value_and_grad(laxs, argnums=(0, 1))(x, kernel)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected
+    )
