@@ -6,7 +6,7 @@ DIR holds CIFAR-10 as a prepared TFDS set: `tfds build cifar10 --file_format=arr
 (needs `pip install 'imgclf[prepare]'`).
 
 The network is He et al.'s ResNet-18 with the 3x3 stem for 32 px (11,173,962 parameters).
-Accuracy and time on a GPU: not measured.
+Accuracy and time on a GPU: not measured. On two CPU cores it makes some 26 images/s in float32.
 """
 
 import imgclf

@@ -4,6 +4,11 @@
 
 DIR holds Fashion-MNIST as a prepared TFDS set: `tfds build fashion_mnist --file_format=array_record
 --data_dir=DIR` (needs `pip install 'imgclf[prepare]'`).
+
+25 epochs gave 92.11% on the test split in 26 minutes on two CPU cores that had other work as well
+(2026-11-23, Python 3.12, JAX 0.12.0.1); on idle cores: not measured. 10 epochs with a learning rate
+of 1e-3, without shifts and label smoothing, gave 90.84% in 15 minutes (Python 3.11, JAX 0.10.2,
+likewise busy).
 """
 
 import imgclf
@@ -16,8 +21,8 @@ def get_config():
   config.dataset.image_size = 32  # from 28: 2x2 cells are left before the dense layer, not one
   config.dataset.crop_fraction = 1.0
 
-  # Shifted crops cost more epochs than they are worth here: 91.0% on validation after 7 of 12.
-  config.augment.crop = "center"
+  config.augment.crop = "padded"
+  config.augment.crop_padding = 2
   config.augment.flip = True
   config.augment.mean = (0.286, 0.286, 0.286)
   config.augment.std = (0.353, 0.353, 0.353)
@@ -25,11 +30,12 @@ def get_config():
   config.model.name = "cnn"
   config.model.dropout_rate = 0.4
 
-  config.optimizer.learning_rate = 1e-3
+  config.optimizer.learning_rate = 2e-3
   config.optimizer.weight_decay = 1e-2
   config.optimizer.ema_decay = 0.999
   config.schedule.warmup_epochs = 0.5
 
   config.train.batch_size = 128
-  config.train.total_epochs = 10.0
+  config.train.total_epochs = 25.0
+  config.train.label_smoothing = 0.1
   return config
