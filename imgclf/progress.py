@@ -251,11 +251,10 @@ class Progress:
     ]
 
   def _train_line(self, values: Mapping[str, Any]) -> str:
+    """What fits a line of some 80 columns; the rest, such as the learning rate, is in the records."""
     parts = [f"step {self._step}/{self._total_steps}", f"loss {values['loss']:.4f}"]
     if "accuracy" in values:
       parts.append(f"accuracy {percent(values['accuracy'])}")
-    if "learning_rate" in values:
-      parts.append(f"learning rate {values['learning_rate']:.3g}")
     return "  ".join(parts + self._pace())
 
   def _bar(self) -> Table:
