@@ -98,3 +98,25 @@ def small_config(digits_dir):
   config.log.every_steps = 2
   config.log.tensorboard = False
   return config
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, digits_dir):
+  """A run of a few steps on the digits; tests copy it before they change it."""
+  import imgclf
+
+  workdir = tmp_path_factory.mktemp("run")
+  config = imgclf.default_config()
+  config.dataset.data_dir = str(digits_dir)
+  config.dataset.image_size = 32
+  config.dataset.crop_fraction = 1.0
+  config.augment.flip = False
+  config.augment.crop = "padded"
+  config.model.name = "lenet5"
+  config.train.batch_size = 32
+  config.train.total_steps = 40
+  config.eval.every_steps = 20
+  config.eval.batch_size = 50
+  config.log.tensorboard = False
+  imgclf.train(config, workdir, quiet=True)
+  return workdir

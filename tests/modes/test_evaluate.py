@@ -12,26 +12,6 @@ from imgclf.errors import UserError
 from imgclf.modes import evaluate
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, digits_dir):
-  """A run of a few steps on the digits."""
-  workdir = tmp_path_factory.mktemp("run")
-  config = imgclf.default_config()
-  config.dataset.data_dir = str(digits_dir)
-  config.dataset.image_size = 32
-  config.dataset.crop_fraction = 1.0
-  config.augment.flip = False
-  config.augment.crop = "padded"
-  config.model.name = "lenet5"
-  config.train.batch_size = 32
-  config.train.total_steps = 40
-  config.eval.every_steps = 20
-  config.eval.batch_size = 50
-  config.log.tensorboard = False
-  imgclf.train(config, workdir, quiet=True)
-  return workdir
-
-
 def test_evaluation_tells_to_the_digit_what_training_told(trained):
   for step in (20, 40):
     path = trained / "eval" / f"validation-{step}.json"

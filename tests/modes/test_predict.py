@@ -13,26 +13,6 @@ from imgclf.modes import evaluate
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, digits_dir):
-  """A run of a few steps on the digits."""
-  workdir = tmp_path_factory.mktemp("run")
-  config = imgclf.default_config()
-  config.dataset.data_dir = str(digits_dir)
-  config.dataset.image_size = 32
-  config.dataset.crop_fraction = 1.0
-  config.augment.flip = False
-  config.augment.crop = "center"
-  config.model.name = "lenet5"
-  config.optimizer.learning_rate = 3e-3
-  config.train.batch_size = 32
-  config.train.total_steps = 60
-  config.eval.batch_size = 50
-  config.log.tensorboard = False
-  imgclf.train(config, workdir, quiet=True)
-  return workdir
-
-
-@pytest.fixture(scope="module")
 def digits_folder(tmp_path_factory, trained):
   """The 360 test digits as files 000.png to 359.png."""
   folder = tmp_path_factory.mktemp("digits")
