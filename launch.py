@@ -1,8 +1,6 @@
 """Trains, evaluates and predicts with imgclf: `python launch.py --help`."""
 
-import sys
-
-from imgclf.app import main
+from imgclf.app import command
 
 if __name__ == "__main__":
-  sys.exit(main())
+  command()

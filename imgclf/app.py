@@ -6,14 +6,18 @@ import os
 import pathlib
 import sys
 import textwrap
+import traceback
+from typing import NoReturn
 
 from absl import flags
 
 from imgclf import config as configs
-from imgclf import config_file
+from imgclf import config_file, lock
 from imgclf.errors import Diverged, Stopped, UserError
+from imgclf.interrupt import EXIT_STOPPED, Interrupt
+from imgclf.job import Job
 
-EXIT_USER, EXIT_DIVERGED, EXIT_STOPPED = 2, 3, 75
+EXIT_USER, EXIT_DIVERGED = 2, 3
 
 USAGE = """\
 Train:    launch.py --config=configs/digits.py [--workdir=DIR] [--config.KEY=X]
@@ -143,11 +147,14 @@ def _required(values: flags.FlagValues, name: str, example: str) -> str:
   return value
 
 
-def _train(values: flags.FlagValues, config: configs.ConfigDict) -> None:
+def _train(values: flags.FlagValues, config: configs.ConfigDict, interrupt: Interrupt) -> None:
   from imgclf.modes import train
 
-  stem = pathlib.Path(values.config).stem
-  train.run(config, values.workdir or os.path.join("runs", stem))
+  train.run(config, _train_workdir(values), interrupt=interrupt)
+
+
+def _train_workdir(values: flags.FlagValues) -> str:
+  return values.workdir or os.path.join("runs", pathlib.Path(values.config).stem)
 
 
 def _eval(values: flags.FlagValues) -> None:
@@ -175,7 +182,7 @@ def _predict(values: flags.FlagValues) -> None:
   predict.run(workdir, images=images, output=output, step=values.step, top_k=values.top_k)
 
 
-def run(arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:
   """Does what the arguments say; raises what goes wrong."""
   values, overrides = parse(arguments)
   if values.help:
@@ -183,15 +190,20 @@ def run(arguments: Sequence[str]) -> None:
     return
   config = None
   if values.mode == "train":
-    # A wrong config is told before a cluster is waited for.
+    # A wrong config, or a folder in use, is told before a cluster is waited for.
     config = config_file.load(_required(values, "config", "configs/digits.py"))
     configs.apply_overrides(config, overrides)
     configs.validate(config)
+    from imgclf.run_folder import RunFolder
+
+    lock.refuse_if_held(RunFolder(_train_workdir(values)).lock)
   from imgclf import parallel
 
-  parallel.start(values.coordinator_address, values.num_processes, values.process_id)
+  client = parallel.start(values.coordinator_address, values.num_processes, values.process_id)
+  if client is not None:
+    job.join(client, parallel.process_index(), parallel.process_count(), interrupt)
   if config is not None:
-    _train(values, config)
+    _train(values, config, interrupt)
   elif values.mode == "eval":
     _eval(values)
   else:
@@ -202,25 +214,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line and returns its exit code.
 
   0: done. 2: the user's to mend, one line on stderr. 3: training diverged. 75: stopped by a signal
-  after saving. Anything else is a bug or a failing machine and leaves as an exception, with code 1.
+  after saving. Anything else is a bug or a failing machine and leaves as an exception, with code 1. In a job
+  of several processes all of them end when one does, and none returns with another code than 0.
   """
+  job = Job()
   try:
-    run(sys.argv[1:] if arguments is None else arguments)
+    with Interrupt() as interrupt:
+      run(sys.argv[1:] if arguments is None else arguments, interrupt, job)
   except UserError as error:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    return EXIT_USER
+    return _end(job, EXIT_USER, f"error: {' '.join(str(error).split())}")
   except Diverged as error:
-    print(f"diverged: {error}", file=sys.stderr, flush=True)
-    return EXIT_DIVERGED
+    return _end(job, EXIT_DIVERGED, f"diverged: {error}")
   except Stopped as error:
-    print(f"stopped: {error}", file=sys.stderr, flush=True)
-    return EXIT_STOPPED
-  except KeyboardInterrupt:
-    # Before or after the part of a run that saves on Ctrl-C: there is nothing to save.
-    print("stopped: the same command starts again", file=sys.stderr, flush=True)
-    return EXIT_STOPPED
+    return _end(job, EXIT_STOPPED, f"stopped: {error}")
   except BrokenPipeError:
     # Who read the output left, as `| head` does; Python would complain once more at its own exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    job.leave(1, "error: its output was closed")
     return 1
+  except KeyboardInterrupt:  # before signals were looked after, or after
+    return _end(job, EXIT_STOPPED, "stopped: the same command starts again")
+  except Exception as error:
+    if job.alone:
+      raise
+    traceback.print_exc()
+    return _end(job, 1, f"error: {type(error).__name__}: {' '.join(str(error).split())}")
   return 0
+
+
+def _end(job: Job, code: int, line: str) -> int:
+  print(line, file=sys.stderr, flush=True)
+  job.leave(code, line)
+  return code
+
+
+def command() -> NoReturn:
+  """The command line's way in: `main`, and an end that nothing holds up."""
+  code = main()
+  if code == EXIT_STOPPED:
+    # A thread may hang in a read that never ends, and Python would wait for it.
+    sys.stdout.flush()
+    os._exit(code)
+  sys.exit(code)

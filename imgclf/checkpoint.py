@@ -1,12 +1,13 @@
-"""Checkpoints: a tree of host arrays a step, written in the background by orbax, checked before it is read.
+"""Checkpoints: a tree of host arrays a step, written in the background, verified before it is read.
 
-`DIR/checkpoints/<step>/` holds `state/` (the arrays under readable names: `params.head.kernel`) and
-`metrics/` (the validation figures that rank it). Knows no model, no device and no config beyond the names
-of the fields that an error tells to mend.
+`DIR/checkpoints/<step>/` holds `state/` (imgclf/array_files.py) and `manifest.json` (imgclf/manifest.py). It
+appears with one rename, when all of it is on the disk. Knows no model and no config.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+import concurrent.futures
 import errno
+import functools
 import logging
 import math
 import os
@@ -14,59 +15,37 @@ import pathlib
 import shutil
 from typing import Any
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
-from imgclf import named
+from imgclf import array_files, manifest, named, parallel
 from imgclf.errors import UserError
+from imgclf.retention import ranking, retained
 
-# Orbax tells of every barrier, folder and default of a save through absl's logger, some 40 lines at INFO
-# and a few at WARNING ("read only", "no metrics"), and prints a failed save with a traceback that is also
-# raised. What matters of it reaches the caller as an exception; other users of that logger are let be.
-logging.getLogger("absl").addFilter(lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname)
+_log = logging.getLogger("imgclf")
 
-# Orbax moves a step that is no longer kept in here with one rename, and we remove it from here. Deleted
-# in place, a step whose deletion was cut by a kill would still be listed, and trusted.
-_DELETED = ".deleted"
+# A step is written in the first and deleted from the second; a rename takes it from or to its place. So what
+# a kill cuts short is never listed.
+_SAVING, _DELETED = ".saving", ".deleted"
+# Where training moves a checkpoint that is not what was saved, to be looked at.
+_DAMAGED = "damaged"
 
-
-def ranking(scores: Mapping[int, float]) -> list[int]:
-  """Returns the steps that have a score (more is better; -inf, NaN: none), best first, ties by age."""
-  return sorted((s for s in scores if scores[s] > -math.inf), key=lambda s: (-scores[s], s))
-
-
-def retained(scores: Mapping[int, float], *, latest: int, best: int, every: int | None) -> set[int]:
-  """Returns the steps to keep.
-
-  Args:
-    scores: every step there is, with its score, as for `ranking`.
-    latest: newest steps that are kept.
-    best: best steps that are kept.
-    every: the first step at or after each multiple of this is kept for good, so that the interval holds
-      too where steps are not saved at the multiples themselves.
-  """
-  steps = sorted(scores)
-  keep = {*steps[len(steps) - min(latest, len(steps)) :], *ranking(scores)[:best]}
-  if every:
-    first: dict[int, int] = {}
-    for step in steps:
-      first.setdefault(step // every, step)
-    keep.update(step for multiple, step in first.items() if multiple > 0)
-  return keep
+# What the files of a checkpoint take beside the arrays themselves, at most; of a small state, most of it.
+_OVERHEAD = 1_000_000
 
 
 class Checkpoints:
   """The checkpoints of one run.
 
-  In a job of several processes every one makes and calls this alike, with the same arrays; process 0
-  writes, and all of them read, so the folder must be one that all of them see.
+  In a job of several processes every one makes and calls this alike, with the same figures; process 0
+  writes, and all of them read, so the folder must be one that all of them see. Which steps there are is
+  remembered, not looked up, so that all processes decide alike while process 0 is still writing.
   """
 
   def __init__(
     self,
     folder: str | os.PathLike[str],
     *,
+    run: Mapping[str, Any] | None = None,
     keep_latest: int = 2,
     keep_best: int = 1,
     keep_every: int | None = None,
@@ -77,6 +56,7 @@ class Checkpoints:
 
     Args:
       folder: made if it is not there, unless `read_only`.
+      run: JSON values that tell this run from others; saved with every checkpoint.
       keep_latest: newest checkpoints that are kept, at least 1.
       keep_best: best checkpoints that are kept.
       keep_every: one checkpoint per this many steps is kept for good; None: none.
@@ -89,40 +69,49 @@ class Checkpoints:
     if keep_latest < 1:
       raise ValueError(f"keep_latest is {keep_latest}; the newest checkpoint must stay")
     self.folder = pathlib.Path(folder).absolute()
+    self._run = dict(run or {})
     self._best_metric = best_metric
-    self._keep_latest, self._keep_best, self._keep_every = keep_latest, keep_best, keep_every
-    self._read_only = read_only
-    options = ocp.CheckpointManagerOptions(
-      create=not read_only,
-      read_only=read_only,
-      cleanup_tmp_directories=not read_only,
-      # Orbax's own BestN takes a NaN for the best and deletes the true one; this object decides.
-      preservation_policy=self,
-      best_fn=self._score,  # without it orbax does not write the metrics
-      todelete_subdir=_DELETED,
+    self._retained = functools.partial(
+      retained, latest=keep_latest, best=keep_best, every=keep_every
     )
+    self._read_only = read_only
+    self._writes = not read_only and parallel.process_index() == 0
+    self._worker = concurrent.futures.ThreadPoolExecutor(1, "imgclf-save")
+    self._under_way: concurrent.futures.Future[None] | None = None
+    # The figures of every step whose manifest is sound, and why the others are not.
+    self._figures: dict[int, Mapping[str, float | None] | None] = {}
+    self._damaged: dict[int, str] = {}
+    self._verified: set[int] = set()
     try:
-      self._manager = ocp.CheckpointManager(
-        self.folder,
-        options=options,
-        item_names=("state",),
-        item_handlers={"state": ocp.PyTreeCheckpointHandler()},
-      )
+      if self._writes:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.folder / _SAVING, ignore_errors=True)
+      found = sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
+    except FileNotFoundError:
+      found = []
     except OSError as error:
       raise self._mendable(error) from error
     self._clear_deleted()
+    for step in found:
+      try:
+        self._figures[step] = manifest.read(self._path(step)).figures
+      except manifest.Damaged as damage:
+        self._damaged[step] = str(damage)
 
   def __enter__(self) -> "Checkpoints":
     return self
 
-  def __exit__(self, *_: object) -> None:
+  def __exit__(self, kind: type | None, *_: object) -> None:
     self.close()
+    if kind is None and not self._read_only:
+      parallel.barrier("checkpoints")  # what process 0 wrote is there when any process goes on
 
   def save(self, step: int, state: Any, metrics: Mapping[str, float] | None) -> None:
     """Writes a checkpoint in the background; the arrays may be changed as soon as this returns.
 
     Waits for the save before it, and deletes what is no longer kept once this one is complete. A step
-    that is there already is not written again.
+    that is there already is not written again. Nothing that was saved before is touched unless all of the
+    new checkpoint is on the disk.
 
     Args:
       step: the step, above all that are saved.
@@ -142,19 +131,39 @@ class Checkpoints:
     if steps and step < steps[-1]:
       raise ValueError(f"step {step} can't be saved: step {steps[-1]} is there already")
     full, empty = named.split_arrays(state)
-    figures = None
-    if metrics is not None:
-      figures = {k: float(v) if math.isfinite(v) else None for k, v in metrics.items()}
-    arguments = ocp.args.PyTreeSave(named.nested(full), custom_metadata={"empty": empty})
-    try:
-      self._manager.save(step, metrics=figures, args=ocp.args.Composite(state=arguments))
-    except Exception as error:
-      raise self._mendable(error) from error
+    self._refuse_full_disk(sum(array.nbytes for array in full.values()) + _OVERHEAD)
+    figures = _plain(metrics)
+    self._figures[step] = figures
+    self._verified.add(step)
+    keep = self._retained(self._scores())
+    dropped = [s for s in self._figures if s not in keep]
+    for old in dropped:
+      del self._figures[old]
+    if not self._writes:
+      return
+    # Copies, since the caller's arrays may change or be donated while they are written.
+    arrays = {path: np.array(array) for path, array in full.items()}
+
+    def write() -> None:
+      temporary, final = self.folder / _SAVING / str(step), self._path(step)
+      temporary.mkdir(parents=True)
+      array_files.write(temporary / "state", arrays, empty)
+      manifest.write(temporary, figures, self._run)
+      temporary.rename(final)
+      temporary.parent.rmdir()
+      manifest.sync_folder(self.folder)
+      for old in dropped:
+        self._delete(old)
+
+    self._under_way = self._worker.submit(write)
 
   def steps(self) -> list[int]:
-    """Returns the steps that are complete, rising. Waits for a save that is under way."""
+    """Returns the steps that are complete and whose manifest is sound, rising.
+
+    Waits for a save that is under way.
+    """
     self.wait()
-    return sorted(self._manager.all_steps())
+    return sorted(self._figures)
 
   def latest(self) -> int | None:
     """Returns the newest step, or None. Waits for a save that is under way."""
@@ -162,74 +171,172 @@ class Checkpoints:
 
   def best(self) -> int | None:
     """Returns the best step by `best_metric`, the earlier of equals; None where none has the figure."""
-    return next(iter(ranking({s: self._score(self.metrics(s)) for s in self.steps()})), None)
+    self.wait()
+    return next(iter(ranking(self._scores())), None)
 
   def improves(self, metrics: Mapping[str, float]) -> bool:
-    """Whether a checkpoint with these figures would be the best; waits for a save that is under way."""
+    """Whether a checkpoint with these figures would be the best."""
     score = self._score(metrics)
-    return all(score > self._score(self.metrics(s)) for s in self.steps()) and score > -math.inf
+    return all(score > other for other in self._scores().values()) and score > -math.inf
 
   def metrics(self, step: int) -> dict[str, float] | None:
     """Returns the figures that were saved with a step, or None."""
-    self.wait()
-    figures = self._manager.metrics(step)
+    figures = self._figures[step]
     if figures is None:
       return None
     return {key: math.nan if value is None else value for key, value in figures.items()}
 
+  def add_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Gives a step that was saved without figures those of its evaluation.
+
+    Raises:
+      UserError: if they can't be written.
+    """
+    self.wait()
+    self._figures[step] = _plain(metrics)
+    if self._writes:
+      try:
+        manifest.add_figures(self._path(step), self._figures[step] or {})
+      except OSError as error:
+        raise self._mendable(error) from error
+
+  def run(self, step: int) -> Mapping[str, Any]:
+    """Returns what the run was that saved a step.
+
+    Raises:
+      UserError: if its manifest can't be read any more.
+    """
+    self.wait()
+    try:
+      return manifest.read(self._path(step)).run
+    except manifest.Damaged as damage:
+      raise self._refusal(step, str(damage)) from None
+
+  def choose(self, text: str) -> int:
+    """Returns the step that `best`, `latest` or a number names, once all of its files were verified.
+
+    Where `best` or `latest` is damaged, the next best or next newest is taken, and the log tells so.
+
+    Raises:
+      UserError: naming the steps there are, if it is none of them; or what is damaged, if it is asked
+        for by its number or nothing sound is left.
+    """
+    candidates = self._candidates(text)
+    for step in candidates:
+      damage = self.damage(step)
+      if damage is None:
+        return step
+      if len(candidates) == 1:
+        raise self._refusal(step, damage)
+      _log.warning("%s: is damaged (%s) and is passed over", self._path(step), damage)
+    raise UserError(
+      f"{self.folder}: no checkpoint is sound, the last was that of step {candidates[-1]} "
+      f"({self.damage(candidates[-1])}); restore the folder from a copy, or train again"
+    )
+
+  def newest_sound(self) -> int:
+    """Returns the newest step all of whose files are what was saved, or 0 where there is none."""
+    return next((step for step in reversed(self.steps()) if self.damage(step) is None), 0)
+
+  def _candidates(self, text: str) -> list[int]:
+    there = sorted({*self.steps(), *self._damaged}, reverse=True)
+    if not there:
+      raise UserError(f"--step={text}: {self.folder}: {self._there_are()}")
+    if text == "latest":
+      return there
+    if text == "best":
+      best = ranking(self._scores())
+      if not best and not self._damaged:
+        raise UserError(
+          f"--step=best: no checkpoint in {self.folder} has a validation figure to rank it by; "
+          f"give --step=latest, or a number; {self._there_are()}"
+        )
+      # What can't be ranked may have been the best, and is told; of the rest the newest is the likeliest.
+      return list(dict.fromkeys([*sorted(self._damaged, reverse=True), *best, *there]))
+    if not text.isdecimal() or int(text) not in there:
+      raise UserError(
+        f"--step={text}: no such checkpoint in {self.folder}; give best, latest or a number; "
+        f"{self._there_are()}"
+      )
+    return [int(text)]
+
+  def damage(self, step: int) -> str | None:
+    """Returns what is wrong with a step that is there, naming the file; None if all of it is as saved."""
+    if step in self._verified or step in self._damaged:
+      return self._damaged.get(step)
+    try:
+      manifest.verify(self._path(step))
+    except manifest.Damaged as damage:
+      self._damaged[step] = str(damage)
+      self._figures.pop(step, None)
+      return str(damage)
+    self._verified.add(step)
+    return None
+
+  def set_aside(self, above: int) -> list[str]:
+    """Moves what is damaged out of the way of a run that goes on from step `above`, and forgets it.
+
+    All steps above it are damaged, or it would go on from there.
+
+    Returns:
+      Lines on what was moved where, for a person.
+
+    Raises:
+      UserError: if it can't be moved.
+    """
+    told = []
+    for step in [step for step in self._figures if step > above]:
+      self._damaged[step] = "as process 0 found"
+      del self._figures[step]
+    for step, damage in sorted(self._damaged.items()):
+      target = self.folder / _DAMAGED / str(step)
+      for again in range(2, 1000):
+        if not target.exists():
+          break
+        target = target.with_name(f"{step}-{again}")
+      told.append(f"checkpoint {step} is damaged ({damage}); it was moved to {target}")
+      if self._writes:
+        try:
+          target.parent.mkdir(exist_ok=True)
+          self._path(step).rename(target)
+        except OSError as error:
+          raise self._mendable(error) from error
+    if told and not above:
+      told.append("no sound checkpoint is left: the run begins anew")
+    self._damaged.clear()
+    return told
+
   def restore(self, step: int, target: Any, *, partial: bool = False) -> Any:
-    """Reads a checkpoint, after checking every shape and dtype against the target.
+    """Reads a checkpoint, after verifying its files and checking every shape and dtype against the target.
 
     Args:
       step: one of `steps()`.
       target: a pytree of arrays or `jax.ShapeDtypeStruct`s.
       partial: read only what the target's top level names, such as `params`; the rest of the
-        checkpoint is not read.
+        checkpoint is verified, but not loaded.
 
     Returns:
       Numpy arrays in the target's structure, bit for bit as they were saved.
 
     Raises:
-      UserError: if there is no such step, it can't be read, or an array is missing, left over, or of
-        another shape or dtype than the target's.
+      UserError: if there is no such step, a file of it is not what was saved, or an array is missing,
+        left over, or of another shape or dtype than the target's.
     """
-    where = self.folder / str(step)
-    if step not in self.steps():
-      raise UserError(f"{where}: no such checkpoint; {_there_are(self)}")
-    leaves, structure = jax.tree_util.tree_flatten_with_path(target)
-    wanted = {named.names(path): named.leaf(value) for path, value in leaves}
+    where = self._path(step)
+    if step not in self.steps() and step not in self._damaged:
+      raise UserError(f"{where}: no such checkpoint; {self._there_are()}")
+    damage = self.damage(step)
+    if damage is not None:
+      raise self._refusal(step, damage)
     try:
-      metadata = self._manager.item_metadata(step)["state"]
-      found = {
-        named.names(path): (tuple(leaf.shape), np.dtype(leaf.dtype))
-        for path, leaf in jax.tree_util.tree_flatten_with_path(metadata.tree)[0]
-      }
-      for path, shape, dtype in (metadata.custom_metadata or {}).get("empty", ()):
-        found[tuple(path)] = tuple(shape), np.dtype(dtype)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-      raise self._unreadable(step, error) from error
-    if partial:
-      here = {name for name, *_ in named.top_level(target)}
-      found = {path: leaf for path, leaf in found.items() if path[0] in here}
-    named.refuse_mismatches(where, found, wanted)
-    arrays = {path: np.zeros(*leaf) for path, leaf in wanted.items() if 0 in leaf[0]}
-    full = {
-      path: jax.ShapeDtypeStruct(*leaf) for path, leaf in wanted.items() if path not in arrays
-    }
-    if full:
-      item = named.nested(full)
-      arguments = ocp.args.PyTreeRestore(
-        item,
-        restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item),
-        partial_restore=True,
-      )
-      try:
-        read = self._manager.restore(step, args=ocp.args.Composite(state=arguments))["state"]
-      except (OSError, ValueError) as error:
-        raise self._unreadable(step, error) from error
-      for path, value in jax.tree_util.tree_flatten_with_path(read)[0]:
-        arrays[named.names(path)] = np.asarray(value)
-    return jax.tree.unflatten(structure, [arrays[path] for path in wanted])
+      return array_files.read(where / "state", target, partial=partial)
+    except array_files.Unreadable as error:
+      raise self._refusal(step, str(error)) from error
+
+  def poll(self) -> None:
+    """Raises what `wait` would raise, without waiting; costs next to nothing."""
+    if self._under_way is not None and self._under_way.done():
+      self.wait()
 
   def wait(self) -> None:
     """Returns when no save is under way.
@@ -237,31 +344,35 @@ class Checkpoints:
     Raises:
       UserError: if the last save failed for a reason that the user can mend; other errors as they are.
     """
+    under_way, self._under_way = self._under_way, None
+    if under_way is None:
+      return
     try:
-      self._manager.wait_until_finished()
+      under_way.result()
     except Exception as error:
-      self._manager.reload()  # what was to go after the failed save is still there
+      self._forget_failed()
       raise self._mendable(error) from error
-    self._clear_deleted()
 
   def close(self) -> None:
-    """Waits for the last save, like `wait`, and ends orbax's threads."""
+    """Waits for the last save, like `wait`, and ends the thread that saves."""
     try:
       self.wait()
     finally:
-      self._manager.close()
+      self._worker.shutdown()
 
-  def should_preserve(self, checkpoints: Iterable, *, context: object) -> list[bool]:
-    """Tells orbax which checkpoints stay (its `PreservationPolicy`), the one being saved among them."""
-    del context
-    checkpoints = list(checkpoints)
-    keep = retained(
-      {c.step: self._score(c.metrics) for c in checkpoints},
-      latest=self._keep_latest,
-      best=self._keep_best,
-      every=self._keep_every,
-    )
-    return [c.step in keep for c in checkpoints]
+  def _forget_failed(self) -> None:
+    """After a save that failed: what it would have replaced is still there, and it is not."""
+    shutil.rmtree(self.folder / _SAVING, ignore_errors=True)
+    there = {int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()}
+    self._figures = {step: value for step, value in self._figures.items() if step in there}
+    for step in there - self._damaged.keys() - self._figures.keys():
+      self._figures[step] = manifest.read(self._path(step)).figures
+
+  def _path(self, step: int) -> pathlib.Path:
+    return self.folder / str(step)
+
+  def _scores(self) -> dict[int, float]:
+    return {step: self._score(figures) for step, figures in self._figures.items()}
 
   def _score(self, metrics: Mapping[str, Any] | None) -> float:
     value = (metrics or {}).get(self._best_metric)
@@ -269,14 +380,33 @@ class Checkpoints:
       return -math.inf
     return -value if self._best_metric == "loss" else value
 
+  def _delete(self, step: int) -> None:
+    target = self.folder / _DELETED / str(step)
+    try:
+      target.parent.mkdir(exist_ok=True)
+      self._path(step).rename(target)
+    except FileNotFoundError:  # by hand, in between
+      pass
+    self._clear_deleted()
+
   def _clear_deleted(self) -> None:
     # What can't be removed now is tried again at the next call; it takes room and does no harm.
-    if not self._read_only and jax.process_index() == 0:
+    if self._writes:
       shutil.rmtree(self.folder / _DELETED, ignore_errors=True)
+
+  def _refuse_full_disk(self, needed: int) -> None:
+    if not self._writes:
+      return
+    free = shutil.disk_usage(self.folder).free
+    if free < needed:
+      raise UserError(
+        f"{self.folder}: a checkpoint needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; "
+        "make room, then run the same command again"
+      )
 
   def _mendable(self, error: Exception) -> Exception:
     """Returns a UserError where the user can mend the failed save, else the error itself."""
-    for code in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+    for code in _USERS_TO_MEND:
       # Tensorstore raises ValueErrors that carry the system's words.
       if getattr(error, "errno", None) == code or os.strerror(code) in str(error):
         return UserError(
@@ -285,45 +415,29 @@ class Checkpoints:
         )
     return error
 
-  def _unreadable(self, step: int, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:200]
+  def _refusal(self, step: int, reason: str) -> UserError:
     return UserError(
-      f"{self.folder / str(step)}: this checkpoint can't be read ({reason}); {_there_are(self)}; give "
-      "another --step, or delete this folder and training goes on from the one before"
+      f"{self._path(step)}: this checkpoint is damaged ({' '.join(reason.split())[:300]}); "
+      f"{self._there_are()}; give another --step, or train on: damaged checkpoints are passed over"
     )
 
-
-def parse_step(text: str, checkpoints: Checkpoints) -> int:
-  """Returns the step that `best`, `latest` or a number names.
-
-  Raises:
-    UserError: naming the steps there are, if it is none of them.
-  """
-  latest = checkpoints.latest()
-  if latest is None:
-    raise UserError(f"--step={text}: {checkpoints.folder}: {_there_are(checkpoints)}")
-  if text == "latest":
-    return latest
-  if text == "best":
-    best = checkpoints.best()
-    if best is None:
-      raise UserError(
-        f"--step=best: no checkpoint in {checkpoints.folder} has a validation figure to rank it by; "
-        f"give --step=latest, or a number; {_there_are(checkpoints)}"
-      )
-    return best
-  if not text.isdecimal() or int(text) not in checkpoints.steps():
-    raise UserError(
-      f"--step={text}: no such checkpoint in {checkpoints.folder}; give best, latest or a number; "
-      f"{_there_are(checkpoints)}"
-    )
-  return int(text)
+  def _there_are(self) -> str:
+    steps = [str(step) for step in self.steps()]
+    if not steps:
+      return "there is no sound checkpoint; train first, with the same --workdir"
+    if len(steps) > 12:
+      steps = [*steps[:3], "...", *steps[-8:]]
+    return f"there are the steps {', '.join(steps)}"
 
 
-def _there_are(checkpoints: Checkpoints) -> str:
-  steps = [str(step) for step in checkpoints.steps()]
-  if not steps:
-    return "there is no checkpoint; train first, with the same --workdir"
-  if len(steps) > 12:
-    steps = [*steps[:3], "...", *steps[-8:]]
-  return f"there are the steps {', '.join(steps)}"
+_USERS_TO_MEND = (
+  *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+  errno.ENOTDIR,
+)
+
+
+def _plain(metrics: Mapping[str, float] | None) -> dict[str, float | None] | None:
+  """Figures as strict JSON has them."""
+  if metrics is None:
+    return None
+  return {name: float(v) if math.isfinite(v) else None for name, v in metrics.items()}

@@ -5,6 +5,7 @@ Knows no model, device or file: what is counted here was predicted elsewhere, an
 
 from collections.abc import Sequence
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ class Predictions:
   Attributes:
     index: [n] integer, position of the example in the split.
     label: [n] integer, the true class.
-    predicted: [n] integer, the class with the largest probability.
+    predicted: [n] integer, the class with the largest probability; -1 for an image that could not be read.
     in_top5: [n] bool, whether the true class is among the min(5, classes) most probable ones.
     loss: [n] float, cross-entropy of the true class in nats, without label smoothing.
     confidence: [n] float in [0, 1], the largest softmax probability.
@@ -41,12 +42,16 @@ def figures(predictions: Predictions, classes: Sequence[str]) -> dict[str, Any]:
   `precision_recall_fscore_support(average="macro", zero_division=0)`. The order of the rows changes
   no bit of the result. A NaN loss or confidence gives a NaN `loss` or `ece` and leaves the rest as it is.
 
+  An image that could not be read is a wrong answer: it is in `n`, in the shares and in its class's recall, but
+  in no column of the confusion matrix, and there is no loss or confidence of it.
+
   Args:
     predictions: every example of the split once.
     classes: the names of all classes; a label is a position in it.
 
   Returns:
     n: examples counted.
+    unreadable: how many of them could not be read.
     loss: mean cross-entropy in nats.
     accuracy, top5_accuracy: shares of n.
     precision_macro, recall_macro, f1_macro: see above.
@@ -61,25 +66,29 @@ def figures(predictions: Predictions, classes: Sequence[str]) -> dict[str, Any]:
   """
   predictions = _sorted_rows(predictions)
   n, count = len(predictions.index), len(classes)
-  label, predicted = (
-    _classes_of(name, getattr(predictions, name), count) for name in ("label", "predicted")
-  )
-  correct = label == predicted
-  confusion = np.bincount(label * count + predicted, minlength=count * count)
-  confusion = confusion.reshape(count, count)
-  hits, actual, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+  label = _classes_of("label", predictions.label, count)
+  read = predictions.predicted != -1
+  predicted = _classes_of("predicted", predictions.predicted[read], count)
+  correct = label[read] == predicted
+  pairs = np.bincount(label[read] * count + predicted, minlength=count * count)
+  confusion = pairs.reshape(count, count)
+  hits, said = np.diag(confusion), confusion.sum(axis=0)
+  actual = np.bincount(label, minlength=count)
   precision, recall = _ratio(hits, said), _ratio(hits, actual)
   f1 = _ratio(2 * hits, actual + said)
   occurs = actual + said > 0
   return {
     "n": n,
-    "loss": float(np.mean(predictions.loss, dtype=np.float64)),
+    "unreadable": n - int(read.sum()),
+    "loss": float(np.mean(predictions.loss[read], dtype=np.float64)) if read.any() else math.nan,
     "accuracy": int(correct.sum()) / n,
-    "top5_accuracy": int(predictions.in_top5.sum()) / n,
+    "top5_accuracy": int(predictions.in_top5[read].sum()) / n,
     "precision_macro": float(precision[occurs].mean()),
     "recall_macro": float(recall[occurs].mean()),
     "f1_macro": float(f1[occurs].mean()),
-    "ece": expected_calibration_error(predictions.confidence, correct),
+    "ece": (
+      expected_calibration_error(predictions.confidence[read], correct) if read.any() else math.nan
+    ),
     "per_class": [
       {"name": name, "n": int(a), "precision": float(p), "recall": float(r), "f1": float(f)}
       for name, a, p, r, f in zip(classes, actual, precision, recall, f1, strict=True)
@@ -134,7 +143,7 @@ def _sorted_rows(predictions: Predictions) -> Predictions:
 
 def _classes_of(name: str, values: np.ndarray, count: int) -> np.ndarray:
   values = values.astype(np.int64)
-  if values.min() < 0 or values.max() >= count:
+  if len(values) and (values.min() < 0 or values.max() >= count):
     raise ValueError(
       f"predictions.{name} runs from {values.min()} to {values.max()}; there are {count} classes"
     )

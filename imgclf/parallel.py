@@ -6,10 +6,12 @@ pmap is jit(shard_map) inside; inputs laid out by `shard` and `replicate` match 
 
 import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping
+import hashlib
 import os
 from typing import Any, TypeVar
 
 import jax
+import jax._src.distributed
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
@@ -22,6 +24,9 @@ AXIS = "batch"
 # that waits keep a device busy. On CPUs JAX 0.10 aborts when steps with collectives pile up without a bound.
 IN_FLIGHT = 2
 
+# JAX ends every process of a job when it has not heard of one of them for so long. Its default is 100.
+HEARTBEAT_SECONDS = 12
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -30,30 +35,42 @@ def start(
   coordinator_address: str | None = None,
   num_processes: int | None = None,
   process_id: int | None = None,
-) -> None:
+) -> Any:
   """Joins the processes of a job into one program; returns at once where there is just one.
 
   With no argument the cluster's own environment decides (SLURM, Open MPI, Kubernetes jobs, TPU pods),
   by JAX's detection. Must run before anything else touches a device.
 
+  Returns:
+    The client of the coordination service, for `imgclf.job.Job`; None where there is just one process.
+
   Raises:
     UserError: if some but not all of the three are given, or JAX can't find the other processes.
   """
   given = (coordinator_address, num_processes, process_id)
+  # It would take SIGTERM for itself; imgclf/interrupt.py and imgclf/job.py see to signals.
+  jax.config.update("jax_enable_preemption_service", False)
   if any(value is not None for value in given):
     if any(value is None for value in given):
       raise UserError(
         "--coordinator_address, --num_processes and --process_id: give all three or none of them"
       )
-    jax.distributed.initialize(coordinator_address, num_processes, process_id)
+    jax.distributed.initialize(
+      coordinator_address,
+      num_processes,
+      process_id,
+      heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+    )
   elif _in_cluster(os.environ):
     try:
-      jax.distributed.initialize()
+      jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (ValueError, RuntimeError, ImportError) as error:
       raise UserError(
         "this process is one of several by its environment, but JAX does not find the others "
         f"({error}); give --coordinator_address, --num_processes and --process_id"
       ) from error
+  # Not public, and what multihost_utils, orbax and grain use as well.
+  return jax._src.distributed.global_state.client
 
 
 def _in_cluster(environment: Mapping[str, str]) -> bool:
@@ -194,6 +211,24 @@ def unshard(array: jax.Array) -> np.ndarray:
   shards = sorted(array.addressable_shards, key=lambda s: s.index[0].start or 0)
   rows = np.concatenate([np.asarray(s.data) for s in shards])
   return rows.reshape(-1, *rows.shape[2:])
+
+
+def barrier(name: str) -> None:
+  """Returns when every process has come here; at once where there is just one."""
+  if process_count() > 1:
+    multihost_utils.sync_global_devices(name)
+
+
+def unlike_first(text: str) -> list[int]:
+  """Returns the processes whose text is another than that of process 0."""
+  digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+  digests = gather(digest).reshape(-1, len(digest))
+  return [int(i) for i in np.flatnonzero((digests != digests[0]).any(axis=1))]
+
+
+def of_first(number: int) -> int:
+  """Returns the number, of at most 31 bits, that process 0 gave."""
+  return int(gather(np.array([number], np.int32))[0])
 
 
 def gather(rows: np.ndarray) -> np.ndarray:

@@ -4,7 +4,9 @@ Everything that can be refused is refused here, before any device works for the 
 """
 
 from collections.abc import Mapping
+import contextlib
 import dataclasses
+import json
 import os
 from typing import Any
 
@@ -12,6 +14,8 @@ from imgclf import config as configs
 from imgclf import models, parallel
 from imgclf.data import datasets
 from imgclf.errors import UserError
+from imgclf.identity import identity
+from imgclf.lock import Lock
 from imgclf.run_folder import RunFolder
 
 
@@ -51,6 +55,7 @@ class Plan:
     train_records: what is trained on.
     validation_records: what chooses the best checkpoint.
     every: the durations in steps.
+    lock: of the run folder; held by process 0.
     notes: lines that a person should see.
   """
 
@@ -61,11 +66,24 @@ class Plan:
   train_records: Any
   validation_records: Any
   every: Intervals
+  lock: Lock
   notes: list[str]
 
+  @property
+  def identity(self) -> dict[str, Any]:
+    """What tells the run from others."""
+    return identity(self.config, self.source.classes)
 
-def prepare(config: configs.ConfigDict, workdir: str | os.PathLike) -> Plan:
+
+def prepare(
+  config: configs.ConfigDict, workdir: str | os.PathLike, held: contextlib.ExitStack
+) -> Plan:
   """Checks the config against the model, the data set, the devices and the run folder.
+
+  Args:
+    config: as from a config file.
+    workdir: the run folder.
+    held: where the folder's lock is entered, to be held until the run ends.
 
   Raises:
     UserError: for what the user has to mend first.
@@ -91,7 +109,17 @@ def prepare(config: configs.ConfigDict, workdir: str | os.PathLike) -> Plan:
   parts = config["optimizer"]["accumulate_steps"]
   parallel.check_batch_size("config.train.batch_size", config["train"]["batch_size"], parts)
   parallel.check_batch_size("config.eval.batch_size", configs.eval_batch_size(config))
+  lock = Lock(RunFolder(workdir).lock)
+  if parallel.process_index() == 0:
+    held.enter_context(lock)
   folder, changes = open_folder(workdir, config, source)
+  alike = json.dumps([identity(config, source.classes), source.splits, sorted(roles.items())])
+  differing = parallel.unlike_first(alike)
+  if differing:
+    raise UserError(
+      f"process {differing[0]} has another config, other classes or other splits than process 0; start "
+      "every process with the same command, on data and code that are the same everywhere"
+    )
   return Plan(
     config=config,
     folder=folder,
@@ -100,7 +128,8 @@ def prepare(config: configs.ConfigDict, workdir: str | os.PathLike) -> Plan:
     train_records=train_records,
     validation_records=source.records(roles["validation"] or ""),
     every=every,
-    notes=notes + changes,
+    lock=lock,
+    notes=notes + lock.notes + changes,
   )
 
 

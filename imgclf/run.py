@@ -9,7 +9,8 @@ from typing import Any
 
 from imgclf import config as configs
 from imgclf import models, parallel
-from imgclf.checkpoint import Checkpoints, parse_step
+from imgclf.checkpoint import Checkpoints
+from imgclf.identity import identity, refuse_other_run
 from imgclf.run_folder import RunFolder
 
 
@@ -42,7 +43,8 @@ def load(workdir: str | os.PathLike, step: str | int = "best") -> Run:
     step: `best` (by the validation figure that the config names), `latest`, or a step's number.
 
   Raises:
-    UserError: if the folder is no run, has no such checkpoint, or holds one of another shape.
+    UserError: if the folder is no run, has no such checkpoint that is sound, or holds one of another run
+      or shape.
   """
   folder = RunFolder(workdir)
   config, classes = folder.read_config(), folder.read_classes()
@@ -50,7 +52,8 @@ def load(workdir: str | os.PathLike, step: str | int = "best") -> Run:
   parallel.check_dtype(config["model"]["dtype"])
   model = models.create(config["model"], len(classes), axis_name=None)
   with Checkpoints(folder.checkpoints, read_only=True, **retention(config)) as checkpoints:
-    number = parse_step(str(step), checkpoints)
+    number = checkpoints.choose(str(step))
+    refuse_other_run(checkpoints.run(number), identity(config, classes), folder.path)
     shapes = models.shapes(model, config["dataset"]["image_size"])
     if config["optimizer"]["ema_decay"] is not None:
       variables = checkpoints.restore(number, {"ema": shapes}, partial=True)["ema"]

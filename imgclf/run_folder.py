@@ -56,6 +56,21 @@ class RunFolder:
     return self.path / "checkpoints"
 
   @property
+  def lock(self) -> pathlib.Path:
+    """Who trains in this folder; see `imgclf.lock`."""
+    return self.path / "lock"
+
+  @property
+  def bad_images(self) -> pathlib.Path:
+    """Images that could not be decoded and were skipped, one JSON object a line."""
+    return self.path / "bad_images.jsonl"
+
+  @property
+  def diverged(self) -> pathlib.Path:
+    """The step at which the run diverged and the examples of its batch, JSON."""
+    return self.path / "diverged.json"
+
+  @property
   def metrics(self) -> pathlib.Path:
     """Figures of the run, one JSON object a line."""
     return self.path / "metrics.jsonl"
@@ -163,6 +178,15 @@ class RunFolder:
         f"{self.dataset}: does not hold the sizes of the splits; restore the file or use another --workdir"
       ) from None
     return splits
+
+  def write_diverged(self, report: Mapping[str, Any]) -> pathlib.Path:
+    """Writes the step at which a run diverged, and its examples, and returns the file.
+
+    Raises:
+      UserError: if the folder can't be written.
+    """
+    self._write(self.diverged, json.dumps(_plain(report), indent=2) + "\n")
+    return self.diverged
 
   def write_evaluation(self, split: str, step: int, figures: Mapping[str, Any]) -> pathlib.Path:
     """Writes the figures of one evaluation, after `split` and `step`, and returns the file.

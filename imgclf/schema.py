@@ -70,6 +70,21 @@ SCHEMA: dict[str, dict[str, Field]] = {
       1,
       may_change=True,
     ),
+    "bad_images": choice(
+      "error",
+      "Training: an image that can't be decoded is an `error`, or is left out (`skip`) and listed.",
+      "error",
+      "skip",
+      may_change=True,
+    ),
+    "max_bad_share": number(
+      float,
+      0.01,
+      "skip: the run stops when more than this share of the train split is bad.",
+      0,
+      1,
+      may_change=True,
+    ),
     "threads": number(
       int,
       None,
@@ -232,6 +247,13 @@ SCHEMA: dict[str, dict[str, Field]] = {
   "train": {
     "batch_size": number(int, 128, "Examples of one step, over all devices and processes.", 1),
     **duration("total", "Length of the run"),
+    "max_bad_steps": number(
+      int,
+      0,
+      "Steps whose loss or gradient is NaN or infinite that are left out; one more ends the run.",
+      0,
+      may_change=True,
+    ),
     "label_smoothing": number(
       float, 0.0, "Share of the target spread evenly over all classes.", 0, 1, below=True
     ),
@@ -245,6 +267,13 @@ SCHEMA: dict[str, dict[str, Field]] = {
       may_change=True,
     ),
     **duration("every", "Interval between evaluations of the validation split"),
+    "bad_images": choice(
+      "error",
+      "An image that can't be decoded is an `error`, or counts as a `wrong` answer.",
+      "error",
+      "wrong",
+      may_change=True,
+    ),
   },
   "checkpoint": {
     **duration("every", "Interval between checkpoints"),

@@ -13,7 +13,8 @@ class TrainState:
   """The whole state of a run. With the config and the data set, `step` is all that the rest follows from.
 
   Attributes:
-    step: scalar int32, the number of updates made so far.
+    step: scalar int32, the number of batches behind it, and so the number of the next one.
+    bad_steps: scalar int32, how many of them were left out since their loss or gradient was NaN or infinite.
     params: the model's parameters, float32 (float64 with dtype float64).
     batch_stats: running means and variances of batch norm; empty for models without it.
     opt_state: the state of the optax optimizer.
@@ -21,6 +22,7 @@ class TrainState:
   """
 
   step: jax.Array
+  bad_steps: jax.Array
   params: Any
   batch_stats: Any
   opt_state: Any
@@ -52,6 +54,7 @@ def create(
     copies = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
     return TrainState(
       step=jnp.zeros((), jnp.int32),
+      bad_steps=jnp.zeros((), jnp.int32),
       params=params,
       batch_stats=batch_stats,
       opt_state=optimizer.init(params),

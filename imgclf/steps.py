@@ -49,6 +49,23 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
   return loss
 
 
+def example_weights(batch: Batch, dtype: jnp.dtype) -> jax.Array | None:
+  """Returns what each example of this device counts, so that a mean over all examples leaves the masked out.
+
+  Args:
+    batch: with `mask` [batch] bool, False for an example that is not to count; without it, all do.
+
+    dtype: type of the computation.
+
+  Returns:
+    [batch] float32 (float64 with that dtype), 0 or all examples / examples that count, over all devices; None where all count.
+  """
+  if "mask" not in batch:
+    return None
+  mask = batch["mask"].astype(jnp.promote_types(dtype, jnp.float32))
+  return mask / jnp.maximum(jax.lax.pmean(jnp.mean(mask), AXIS), 1e-30)
+
+
 def make_train_step(
   model: Any,
   config: Mapping[str, Any],
@@ -57,24 +74,33 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """Returns the function of one update.
 
-  It takes the state and a batch of `image` [batch, size, size, 3] uint8, `label` [batch] int32 and
-  `position` [batch] int32 (the example's place in the global batch), and returns the next state and
-  scalar metrics over the global batch: `loss` (with smoothing and penalties), `accuracy`,
-  `gradient_norm` (before clipping) and `learning_rate`.
+  It takes the state and a batch of `image` [batch, size, size, 3] uint8, `label` [batch] int32,
+  `position` [batch] int32 (the example's place in the global batch), `stop` [batch] int32 and, where
+  examples may be bad, `mask` [batch] bool (False: the image is blank and counts for nothing but the batch norm,
+  which sees a picture of the mean colour). It returns the next state and scalar metrics over the global
+  batch: `loss` (with smoothing and penalties), `accuracy`, `gradient_norm` (before clipping),
+  `learning_rate`, and `stop`, more than 0 where any `stop` of any device was.
+
+  A step that any device wants to stop before is not made: the state is returned as it was. With
+  `train.max_bad_steps` one whose loss or gradient is NaN or infinite changes `step` and `bad_steps` alone.
   """
   smoothing = config["train"]["label_smoothing"]
   parts = config["optimizer"]["accumulate_steps"]
   ema_decay = config["optimizer"]["ema_decay"]
+  leave_out_bad = config["train"]["max_bad_steps"] > 0
   dtype = jnp.dtype(config["model"]["dtype"])
 
-  def loss_and_aux(params, batch_stats, images, labels, keys):
+  def loss_and_aux(params, batch_stats, images, labels, keys, weights):
     variables = {"params": params, "batch_stats": batch_stats}
     logits, updates = model.apply(variables, images, train=True, keys=keys, mutable=["batch_stats"])
-    loss = jnp.mean(cross_entropy(logits, labels, smoothing))
-    accuracy = jnp.mean(jnp.argmax(logits, axis=1) == labels)
-    return loss + optim.penalty(params, config), (accuracy, updates.get("batch_stats", {}))
+    losses = cross_entropy(logits, labels, smoothing)
+    right = jnp.argmax(logits, axis=1) == labels
+    if weights is not None:
+      losses, right = losses * weights, right * weights
+    loss = jnp.mean(losses) + optim.penalty(params, config)
+    return loss, (jnp.mean(right), updates.get("batch_stats", {}))
 
-  def gradients(state: TrainState, images, labels, keys):
+  def gradients(state: TrainState, *examples):
     """Means over this device's examples, computed in `parts` parts one after the other."""
 
     def of_part(batch_stats, examples):
@@ -87,9 +113,7 @@ def make_train_step(
       batch_stats, means = of_part(batch_stats, examples)
       return (batch_stats, jax.tree.map(jnp.add, total, means)), None
 
-    examples = jax.tree.map(
-      lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), (images, labels, keys)
-    )
+    examples = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), examples)
     first = of_part(state.batch_stats, jax.tree.map(lambda x: x[0], examples))
     if parts == 1:
       return first
@@ -107,7 +131,10 @@ def make_train_step(
     # Augmentation and dropout get branches of each example's key that never meet.
     pairs = jax.vmap(jax.random.split)(keys)
     images = augment.train_transform(batch["image"], pairs[:, 0], config["augment"], dtype)
-    batch_stats, means = gradients(state, images, batch["label"], pairs[:, 1])
+    weights = example_weights(batch, dtype)
+    if weights is not None:
+      images = jnp.where(batch["mask"][:, None, None, None], images, 0)
+    batch_stats, means = gradients(state, images, batch["label"], pairs[:, 1], weights)
     # Local statistics differ by device: their mean keeps the copies of the state the same.
     batch_stats, (loss, accuracy, grads) = jax.lax.pmean((batch_stats, means), AXIS)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -120,11 +147,21 @@ def make_train_step(
       "loss": loss,
       "accuracy": accuracy,
       "gradient_norm": optax.tree.norm(grads),
-      "learning_rate": jnp.asarray(learning_rate(state.step)),
+      # The optimizer counts the updates that were made.
+      "learning_rate": jnp.asarray(learning_rate(state.step - state.bad_steps)),
+      "stop": jax.lax.psum(jnp.max(batch["stop"]), AXIS),
     }
-    state = TrainState(
-      step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema
+    made = metrics["stop"] == 0
+    good = made
+    if leave_out_bad:
+      good &= jnp.isfinite(loss) & jnp.isfinite(metrics["gradient_norm"])
+    # Elementwise, so it is fused with the update that reads the old values anyway.
+    updated = jax.tree.map(
+      lambda new, old: jnp.where(good, new, old),
+      (params, batch_stats, opt_state, ema),
+      (state.params, state.batch_stats, state.opt_state, state.ema),
     )
+    state = TrainState(state.step + made, state.bad_steps + (made & ~good), *updated)
     return state, metrics
 
   return train_step

@@ -59,7 +59,7 @@ def test_a_wrong_command_is_one_line_and_code_2(capsys, arguments, words):
   ("error", "code"), [(UserError("a"), 2), (Diverged("b"), 3), (Stopped("c"), 75)]
 )
 def test_what_ends_a_run_has_its_exit_code(monkeypatch, error, code):
-  def fail(arguments):
+  def fail(*_):
     raise error
 
   monkeypatch.setattr(app, "run", fail)
@@ -67,7 +67,7 @@ def test_what_ends_a_run_has_its_exit_code(monkeypatch, error, code):
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
-  def fail(arguments):
+  def fail(*_):
     raise ZeroDivisionError
 
   monkeypatch.setattr(app, "run", fail)

@@ -13,15 +13,26 @@ LAYERS = (
   ("launch",),
   ("imgclf.app",),
   ("imgclf.modes",),
-  ("imgclf.plan", "imgclf.run"),
+  ("imgclf.loop",),
+  ("imgclf.judge", "imgclf.plan", "imgclf.run"),
   (
-    *("imgclf.checkpoint", "imgclf.run_folder", "imgclf.progress", "imgclf.steps"),
-    *("imgclf.data", "imgclf.interrupt"),
+    *(
+      "imgclf.checkpoint",
+      "imgclf.array_files",
+      "imgclf.run_folder",
+      "imgclf.progress",
+      "imgclf.steps",
+    ),
+    *("imgclf.data", "imgclf.memory"),
   ),
+  ("imgclf.array_files",),
   (
     *("imgclf.models", "imgclf.optim", "imgclf.augment", "imgclf.metrics", "imgclf.state"),
-    *("imgclf.parallel", "imgclf.named", "imgclf.records", "imgclf.tables"),
+    *("imgclf.parallel", "imgclf.named", "imgclf.records", "imgclf.tables", "imgclf.manifest"),
+    *("imgclf.retention", "imgclf.identity"),
   ),
+  ("imgclf.job", "imgclf.lock"),
+  ("imgclf.interrupt",),
   ("imgclf.config_file",),
   ("imgclf.config",),
   ("imgclf.schema",),
@@ -31,12 +42,12 @@ LAYERS = (
 LAYER_OF = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 
 # Modes that another mode may use.
-SHARED_MODES = ("imgclf.modes.evaluate",)
+SHARED_MODES: tuple[str, ...] = ()
 
 # Libraries that one place alone knows. TensorFlow has none: no mode may load it.
 OWNERS = {
   "grain": {"imgclf.data.loader"},
-  "orbax": {"imgclf.checkpoint"},
+  "orbax": {"imgclf.array_files"},
   "rich": {"imgclf.progress", "imgclf.tables"},
   "simplejpeg": {"imgclf.data.images"},
   "sklearn": {"imgclf.data.digits"},

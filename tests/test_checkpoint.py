@@ -20,8 +20,9 @@ import orbax.checkpoint as ocp
 import pytest
 import tensorstore
 
-from imgclf.checkpoint import Checkpoints, parse_step, retained
+from imgclf.checkpoint import Checkpoints
 from imgclf.errors import UserError
+from imgclf.retention import retained
 
 
 @flax.struct.dataclass
@@ -247,8 +248,8 @@ def test_figures_come_back_and_are_strict_json_on_disk(tmp_path):
     checkpoints.save(1, _tiny(1), figures)
     checkpoints.save(2, _tiny(2), None)
     checkpoints.wait()
-  text = (tmp_path / "c/1/metrics/metrics").read_text()
-  assert json.loads(text) == {"accuracy": 0.5, "loss": None, "n": 3.0}
+  told = json.loads((tmp_path / "c/1/manifest.json").read_text())
+  assert told["figures"] == {"accuracy": 0.5, "loss": None, "n": 3.0}
   with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
     back = checkpoints.metrics(1)
     assert (back["accuracy"], back["n"]) == (0.5, 3.0) and math.isnan(back["loss"])
@@ -363,7 +364,7 @@ def test_a_mismatch_is_refused_by_name_before_anything_is_loaded(
   with Checkpoints(tmp_path / "c") as checkpoints:
     checkpoints.save(300, saved, None)
     checkpoints.wait()
-    monkeypatch.setattr(ocp.CheckpointManager, "restore", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(ocp.Checkpointer, "restore", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(UserError) as caught:
       checkpoints.restore(300, wanted)
   message = str(caught.value)
@@ -394,12 +395,12 @@ def test_a_step_that_is_not_there_is_refused_with_those_that_are(tmp_path):
       UserError, match="c/400: no such checkpoint; there are the steps 100, 200, 300"
     ):
       checkpoints.restore(400, _tiny(0))
-    assert parse_step("best", checkpoints) == 100
-    assert parse_step("latest", checkpoints) == 300
-    assert parse_step("200", checkpoints) == 200
+    assert checkpoints.choose("best") == 100
+    assert checkpoints.choose("latest") == 300
+    assert checkpoints.choose("200") == 200
     for text in ("250", "-1", "last", "", "2e2", "²"):
       with pytest.raises(UserError) as caught:
-        parse_step(text, checkpoints)
+        checkpoints.choose(text)
       assert str(caught.value) == (
         f"--step={text}: no such checkpoint in {tmp_path}/c; give best, latest or a number; "
         "there are the steps 100, 200, 300"
@@ -410,9 +411,9 @@ def test_a_folder_without_checkpoints_is_refused(tmp_path):
   with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
     assert (checkpoints.steps(), checkpoints.latest(), checkpoints.best()) == ([], None, None)
     for text in ("best", "latest", "1"):
-      with pytest.raises(UserError, match="there is no checkpoint; train first"):
-        parse_step(text, checkpoints)
-    with pytest.raises(UserError, match="there is no checkpoint; train first"):
+      with pytest.raises(UserError, match="there is no sound checkpoint; train first"):
+        checkpoints.choose(text)
+    with pytest.raises(UserError, match="there is no sound checkpoint; train first"):
       checkpoints.restore(1, _tiny(0))
 
 
@@ -421,16 +422,20 @@ def test_best_is_refused_where_no_checkpoint_has_the_figure(tmp_path):
   with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
     assert checkpoints.best() is None
     with pytest.raises(UserError, match=r"give --step=latest.*there are the steps 1, 2"):
-      parse_step("best", checkpoints)
+      checkpoints.choose("best")
 
 
-@pytest.mark.parametrize("lost", ["state/manifest.ocdbt", "state/_METADATA", "state/d", "state"])
+@pytest.mark.parametrize(
+  "lost", ["state/manifest.ocdbt", "state/_METADATA", "state/d", "state", "manifest.json"]
+)
 def test_a_checkpoint_with_a_lost_file_is_refused_by_name(tmp_path, lost):
   _save_all(tmp_path / "c", {1: 0.1, 2: 0.2})
   path = tmp_path / "c/2" / lost
   shutil.rmtree(path) if path.is_dir() else path.unlink()
   with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
-    with pytest.raises(UserError, match=r"c/2: this checkpoint can't be read \(.*the steps 1, 2"):
+    with pytest.raises(
+      UserError, match=rf"c/2: this checkpoint is damaged \({lost}.* is missing\)"
+    ):
       checkpoints.restore(2, _tiny(0))
     assert checkpoints.restore(1, _tiny(0))["params"]["w"].tolist() == [1, 1]
 
@@ -445,10 +450,10 @@ def test_a_folder_that_can_not_be_made_is_refused(tmp_path):
 
 
 def test_a_save_that_fails_in_the_background_is_told_at_the_next_call(tmp_path, monkeypatch):
-  real = ocp.PyTreeCheckpointHandler.finalize
+  real = ocp.Checkpointer.save
   full = ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device")
 
-  def finalize(self, *args, **kwargs):
+  def save(self, *args, **kwargs):
     raise full
 
   with Checkpoints(tmp_path / "c", keep_latest=1) as checkpoints:
@@ -459,7 +464,7 @@ def test_a_save_that_fails_in_the_background_is_told_at_the_next_call(tmp_path, 
       lambda: checkpoints.save(9, _tiny(9), None),
     ):
       checkpoints.wait()
-      monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "finalize", finalize)
+      monkeypatch.setattr(ocp.Checkpointer, "save", save)
       checkpoints.save(2, _tiny(2), None)
       with pytest.raises(
         UserError, match=r"can't be written \(No space left on device\); make room"
@@ -471,17 +476,17 @@ def test_a_save_that_fails_in_the_background_is_told_at_the_next_call(tmp_path, 
     checkpoints.save(2, _tiny(2), None)
     with pytest.raises(RuntimeError, match="not the user's"):
       checkpoints.wait()
-    monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "finalize", real)
+    monkeypatch.setattr(ocp.Checkpointer, "save", real)
     checkpoints.save(3, _tiny(3), {"accuracy": 0.95})
     assert checkpoints.steps() == [3]
   assert not (tmp_path / "c/1").exists()
 
 
 def test_a_save_that_fails_is_told_at_the_latest_by_close(tmp_path, monkeypatch):
-  def finalize(self, *args, **kwargs):
+  def save(self, *args, **kwargs):
     raise RuntimeError("broken")
 
-  monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "finalize", finalize)
+  monkeypatch.setattr(ocp.Checkpointer, "save", save)
   checkpoints = Checkpoints(tmp_path / "c")
   checkpoints.save(1, _tiny(1), None)
   with pytest.raises(RuntimeError, match="broken"):
@@ -498,7 +503,7 @@ def test_reading_makes_and_deletes_nothing(tmp_path):
 
   folder = tmp_path / "c"
   _save_all(folder, {1: 0.9, 2: 0.5, 3: 0.6, 4: 0.6}, keep_latest=4)
-  (folder / "5.orbax-checkpoint-tmp").mkdir()  # as of a run that is saving at this moment
+  (folder / ".saving/5").mkdir(parents=True)  # as of a run that is saving at this moment
   (folder / ".deleted/0").mkdir(parents=True)
   before = _tree(folder)
   with Checkpoints(folder, keep_latest=1, read_only=True) as checkpoints:
@@ -512,7 +517,7 @@ def test_opening_for_writing_clears_what_a_killed_run_left(tmp_path):
   folder = tmp_path / "c"
   _save_all(folder, {1: 0.1})
   for step in (2, 7):
-    (folder / f"{step}.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    (folder / ".saving" / str(step) / "state").mkdir(parents=True)
   (folder / ".deleted/0/state").mkdir(parents=True)
   assert _save_all(folder, {2: 0.2}) == [1, 2]
 
@@ -619,7 +624,7 @@ import jax
 import numpy as np
 folder, port, index = sys.argv[1], sys.argv[2], int(sys.argv[3])
 jax.distributed.initialize(f"localhost:{port}", 2, index)
-from imgclf.checkpoint import Checkpoints, parse_step
+from imgclf.checkpoint import Checkpoints
 state = {"params": {"w": np.arange(6.0), "none": np.zeros((0, 2))}, "step": np.int32(0)}
 with Checkpoints(folder, keep_latest=1) as checkpoints:
   for step, accuracy in ((1, 0.1), (2, 0.9), (3, 0.2), (4, 0.3)):
@@ -627,7 +632,7 @@ with Checkpoints(folder, keep_latest=1) as checkpoints:
   assert checkpoints.steps() == [2, 4], checkpoints.steps()
   assert (checkpoints.latest(), checkpoints.best()) == (4, 2)
 with Checkpoints(folder, read_only=True) as checkpoints:
-  back = checkpoints.restore(parse_step("best", checkpoints), state)
+  back = checkpoints.restore(checkpoints.choose("best"), state)
   assert back["step"] == 2 and back["params"]["w"].tolist() == [0, 1, 2, 3, 4, 5]
 print("done", jax.process_count())
 """

@@ -202,7 +202,7 @@ def test_no_example_at_all_is_refused():
     metrics.figures(predictions([], []), ["cat"])
 
 
-@pytest.mark.parametrize(("label", "predicted"), [([0, 2], [0, 0]), ([0, 0], [0, -1])])
+@pytest.mark.parametrize(("label", "predicted"), [([0, 2], [0, 0]), ([0, 0], [0, -2])])
 def test_a_label_that_is_no_class_is_refused(label, predicted):
   with pytest.raises(ValueError, match="there are 2 classes"):
     metrics.figures(predictions(label, predicted), NAMES[:2])
@@ -235,3 +235,24 @@ def test_all_values_are_plain_python():
       assert type(value) in (int, float, str)
 
   check(metrics.figures(rows, NAMES[:6]))
+
+
+def test_an_image_that_could_not_be_read_is_a_wrong_answer_and_stays_in_n():
+  """By hand: of 5 examples 2 are right; of class 1, with 3 examples, one is right and one unreadable."""
+  found = metrics.figures(
+    predictions([0, 0, 1, 1, 1], [0, 1, 1, 0, -1], loss=[1, 1, 1, 1, 99], in_top5=[True] * 5),
+    ["cat", "dog"],
+  )
+  assert (found["n"], found["unreadable"]) == (5, 1)
+  assert (found["accuracy"], found["top5_accuracy"]) == (2 / 5, 4 / 5)
+  assert found["confusion_matrix"] == [[1, 1], [1, 1]]
+  assert [row["recall"] for row in found["per_class"]] == [1 / 2, 1 / 3]
+  assert [row["precision"] for row in found["per_class"]] == [1 / 2, 1 / 2]
+  assert [row["n"] for row in found["per_class"]] == [2, 3]
+  assert found["loss"] == 1.0
+
+
+def test_where_no_image_could_be_read_accuracy_is_zero_and_loss_unknown():
+  found = metrics.figures(predictions([0, 1], [-1, -1]), ["cat", "dog"])
+  assert (found["n"], found["unreadable"], found["accuracy"]) == (2, 2, 0.0)
+  assert math.isnan(found["loss"]) and math.isnan(found["ece"])

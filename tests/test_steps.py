@@ -36,6 +36,7 @@ def random_batch(size, image_size, seed=0):
     "image": rng.integers(0, 256, (size, image_size, image_size, 3), np.uint8),
     "label": rng.integers(0, CLASSES, size).astype(np.int32),
     "position": np.arange(size, dtype=np.int32),
+    "stop": np.zeros(size, np.int32),
   }
 
 
@@ -229,3 +230,78 @@ def test_one_device_and_eight_make_the_same_updates(
     sum(float(((a - b).astype(np.float64) ** 2).sum()) for a, b in zip(arrays[1], arrays[8]))
   )
   assert apart / norm < tolerance
+
+
+def one_step(config, batch, begin=None):
+  _, fresh, step = make(config)
+  after, result = step(parallel.replicate(begin or fresh), parallel.shard(batch))
+  return parallel.unreplicate(after), {name: parallel.scalar(v) for name, v in result.items()}
+
+
+def test_a_masked_example_is_as_if_the_batch_lacked_it():
+  """LeNet has no batch norm, so loss, accuracy and update are those of the other examples alone."""
+  config = lenet_config(name="sgd", momentum=0.0, learning_rate=0.5)
+  config.train.label_smoothing = 0.1
+  batch = random_batch(8, 32)
+  batch["label"][:] = 0  # so that the accuracy is not 0
+  mask = np.array([1, 0, 1, 1, 0, 1, 1, 1], bool)
+  without = {name: rows[mask] for name, rows in batch.items()}
+  noise = {**batch, "image": np.where(mask[:, None, None, None], batch["image"], 77), "mask": mask}
+  _, begin, _ = make(config)
+  rng = np.random.default_rng(0)
+  begin = begin.replace(
+    params=jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), begin.params)
+  )
+  expected, told = one_step(config, without, begin)
+  found, masked = one_step(config, noise, begin)
+  for name in ("loss", "accuracy", "gradient_norm"):
+    assert masked[name] == pytest.approx(told[name], rel=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    found.params,
+    expected.params,
+  )
+
+
+def test_a_batch_of_masked_examples_alone_moves_nothing_by_its_loss():
+  config = lenet_config(name="sgd", momentum=0.0, weight_decay=0.0, learning_rate=0.5)
+  _, begin, _ = make(config)
+  after, told = one_step(config, random_batch(8, 32) | {"mask": np.zeros(8, bool)})
+  assert (told["loss"], told["gradient_norm"], after.step) == (0, 0, 1)
+  jax.tree.map(np.testing.assert_array_equal, after.params, begin.params)
+
+
+def test_a_step_that_is_to_be_stopped_before_is_not_made():
+  config = lenet_config(ema_decay=0.5)
+  _, begin, _ = make(config)
+  batch = random_batch(8, 32)
+  batch["stop"][5] = 1
+  after, told = one_step(config, batch)
+  assert told["stop"] == 1
+  jax.tree.map(np.testing.assert_array_equal, after, jax.device_get(begin))
+  after, told = one_step(config, random_batch(8, 32))
+  assert (told["stop"], after.step) == (0, 1)
+
+
+def test_a_bad_step_changes_the_counts_alone_where_it_is_left_out():
+  config = lenet_config(ema_decay=0.5)
+  _, begin, _ = make(config)
+  broken = begin.replace(
+    params=jax.tree.map(lambda x: np.full(x.shape, np.nan, np.float32), begin.params)
+  )
+  after, told = one_step(config, random_batch(8, 32), broken)
+  assert math.isnan(told["loss"]) and (after.step, after.bad_steps) == (1, 0)
+  assert after.opt_state[0].count == 1
+  config.train.max_bad_steps = 2
+  after, told = one_step(config, random_batch(8, 32), broken)
+  assert math.isnan(told["loss"]) and (after.step, after.bad_steps) == (1, 1)
+  jax.tree.map(np.testing.assert_array_equal, after.params, broken.params)
+  jax.tree.map(np.testing.assert_array_equal, after.opt_state, jax.device_get(begin.opt_state))
+  jax.tree.map(np.testing.assert_array_equal, after.ema, jax.device_get(begin.ema))
+  # A step that is good is made, and the learning rate is that of the updates so far.
+  config.schedule.name = "linear"
+  _, late = one_step(config, random_batch(8, 32), begin.replace(step=np.int32(50)))
+  _, later = one_step(
+    config, random_batch(8, 32), begin.replace(step=np.int32(51), bad_steps=np.int32(1))
+  )
+  assert late["learning_rate"] == later["learning_rate"] == pytest.approx(5e-4)

@@ -29,7 +29,15 @@ _REPLACE = "replace the file or take it out of the data set"
 
 
 class ImageError(UserError):
-  """A file that is no image, is damaged or is too large: `NAME: cannot be decoded as an image (REASON); MEND`."""
+  """A file that is no image, is damaged or is too large: `NAME: cannot be decoded as an image (REASON); MEND`.
+
+  Attributes:
+    reason: what is wrong with it, without name and mend.
+  """
+
+  def __init__(self, text: str, reason: str = ""):
+    super().__init__(text)
+    self.reason = reason or text
 
 
 def header(data: bytes, name: str) -> Header:
@@ -108,7 +116,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
 def _error(name: str, reason: object, mend: str) -> ImageError:
   words = str(reason) or type(reason).__name__  # MemoryError says nothing
   text = f"{name}: cannot be decoded as an image ({words}); {mend}"
-  return ImageError(" ".join(text.splitlines()))
+  return ImageError(" ".join(text.splitlines()), " ".join(words.splitlines()))
 
 
 # EXIF 2.32, 4.6.4, tag 0x0112: where the stored row 0 and column 0 belong.

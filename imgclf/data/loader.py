@@ -79,8 +79,24 @@ def _decode(record: Record, dataset: Mapping[str, Any]) -> np.ndarray:
   )
 
 
+def _order(records: Records, config: Mapping[str, Any]) -> grain.MapDataset:
+  """The endless stream: the split shuffled by the seed, then shuffled anew, and so on."""
+  return grain.MapDataset.range(len(records)).seed(config["seed"]).shuffle().repeat()
+
+
+def train_examples(records: Records, config: Mapping[str, Any], k: int) -> list[Record]:
+  """Returns the encoded examples of the whole global batch k, in their order."""
+  size, order = config["train"]["batch_size"], _order(records, config)
+  return records.__getitems__([int(order[place]) for place in range(k * size, (k + 1) * size)])
+
+
 def train_batches(
-  records: Records, config: Mapping[str, Any], *, process_index: int = 0, process_count: int = 1
+  records: Records,
+  config: Mapping[str, Any],
+  *,
+  process_index: int = 0,
+  process_count: int = 1,
+  on_error: Callable[[images.ImageError, str], None] | None = None,
 ) -> grain.MapDataset:
   """Returns this process's share of every training batch, by number and without end.
 
@@ -88,27 +104,44 @@ def train_batches(
   on. Global batch k is the stream's part from k * batch_size on, so that every example comes once an
   epoch, and process p has every process_count-th example of it from the p-th on.
 
+  Args:
+    records: the split.
+    config: the run's config.
+    process_index: this process.
+    process_count: all processes.
+    on_error: called, in a thread of the loader, with the error and the name of a record that can't be
+      decoded, which then is blank and masked; left out, its ImageError is raised.
+
   Returns:
-    A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32 and
-    `position` [share] int32, the example's place in the global batch.
+    A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32,
+    `position` [share] int32, the example's place in the global batch, and, with `on_error`, `mask`
+    [share] bool, False where the image is blank.
   """
   size, seed = config["dataset"]["image_size"], config["seed"]
   batch_size = config["train"]["batch_size"]
-  order = grain.MapDataset.range(len(records)).seed(seed).shuffle().repeat()
+  order = _order(records, config)
   crop = train_crop(config)
   positions = np.arange(process_index, batch_size, process_count, dtype=np.int32)
 
   def batch(k: int) -> Batch:
     places = [k * batch_size + int(position) for position in positions]
-    image = np.empty((len(places), size, size, 3), np.uint8)
+    image = np.zeros((len(places), size, size, 3), np.uint8)
     label = np.empty(len(places), np.int32)
+    mask = np.ones(len(places), bool)
     examples = records.__getitems__([int(order[place]) for place in places])
     for row, (place, record) in enumerate(zip(places, examples)):
-      # A generator an example, keyed by its place in the stream, costs 10 us and makes its crop
-      # independent of which thread or process draws it.
-      image[row] = crop(record, np.random.Generator(np.random.Philox(key=[seed, place])))
       label[row] = record.label
-    return {"image": image, "label": label, "position": positions}
+      try:
+        # A generator an example, keyed by its place in the stream, costs 10 us and makes its crop
+        # independent of which thread or process draws it.
+        image[row] = crop(record, np.random.Generator(np.random.Philox(key=[seed, place])))
+      except images.ImageError as error:
+        if on_error is None:
+          raise
+        on_error(error, record.name)
+        mask[row] = False
+    made = {"image": image, "label": label, "position": positions}
+    return made if on_error is None else {**made, "mask": mask}
 
   return grain.MapDataset.range(sys.maxsize // batch_size).map(batch)
 
@@ -133,12 +166,13 @@ def eval_batches(
     batch_size: global; process_count must divide it.
     process_index: this process.
     process_count: all processes.
-    on_error: called with the index of a record that can't be decoded, which then is masked; left out,
-      its ImageError is raised.
+    on_error: called with the index of a record that can't be decoded, which then is blank and masked;
+      left out, its ImageError is raised.
 
   Returns:
     A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32,
-    `index` [share] int64 (place in the split, -1 where masked) and `mask` [share] bool.
+    `index` [share] int64 (place in the split, -1 where the row only fills the batch) and `mask` [share] bool,
+    False where there is no image.
   """
   size, total = config["dataset"]["image_size"], len(records)
   crop = eval_crop(config)
@@ -157,9 +191,21 @@ def eval_batches(
         on_error(int(index[row]), error)
         mask[row] = False
       label[row] = record.label
-    return {"image": image, "label": label, "index": np.where(mask, index, -1), "mask": mask}
+    index = np.where(index < total, index, -1)
+    return {"image": image, "label": label, "index": index, "mask": mask}
 
   return grain.MapDataset.range(-(-total // batch_size)).map(batch)
+
+
+def blank_batch(config: Mapping[str, Any], count: int) -> Batch:
+  """Returns a batch of no example, in the layout of `eval_batches`: `image`, `label`, `index`, `mask`."""
+  size = config["dataset"]["image_size"]
+  return {
+    "image": np.zeros((count, size, size, 3), np.uint8),
+    "label": np.zeros(count, np.int32),
+    "index": np.full(count, -1),
+    "mask": np.zeros(count, bool),
+  }
 
 
 def prefetch(batches: grain.MapDataset, config: Mapping[str, Any]) -> Iterator[Batch]:

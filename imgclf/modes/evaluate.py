@@ -1,66 +1,15 @@
-"""Exact evaluation: every example of a split once, judged by a restored checkpoint or a live state."""
+"""Exact evaluation: every example of a split once, judged by a restored checkpoint."""
 
-import collections
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 import os
 from typing import Any
 
-import numpy as np
-
 from imgclf import config as configs
 from imgclf import metrics, parallel, progress, steps
-from imgclf.data import datasets, loader
+from imgclf.data import datasets
 from imgclf.errors import UserError
+from imgclf.judge import judge, split_batches
 from imgclf.run import Run, load
-
-
-def judge(
-  eval_step: Callable,
-  variables: Mapping[str, Any],
-  batches: Iterable[loader.Batch],
-  total: int,
-  label_map: np.ndarray | None = None,
-) -> metrics.Predictions:
-  """Runs the model over the batches of a split and collects what it said of every example.
-
-  Args:
-    eval_step: pmapped `imgclf.steps.make_eval_step`.
-    variables: replicated.
-    batches: this process's share, as `imgclf.data.loader.eval_batches` makes them.
-    total: examples in the split.
-    label_map: [labels of the set] -> labels of the run, where another set is evaluated.
-
-  Returns:
-    The predictions of all processes, the same on each: one for each example of the split.
-  """
-  columns: dict[str, list[np.ndarray]] = collections.defaultdict(list)
-
-  def start(batch: loader.Batch) -> tuple[np.ndarray, dict[str, Any]]:
-    label = batch["label"] if label_map is None else label_map[batch["label"]].astype(np.int32)
-    return label, eval_step(variables, parallel.shard({"image": batch["image"], "label": label}))
-
-  for batch, (label, result) in parallel.run_ahead(start, batches):
-    columns["index"].append(batch["index"].astype(np.int32))
-    columns["label"].append(label)
-    for name in ("loss", "predicted", "in_top5", "confidence"):
-      columns[name].append(parallel.unshard(result[name]))
-  gathered = {key: parallel.gather(np.concatenate(parts)) for key, parts in columns.items()}
-  seen = gathered["index"] >= 0
-  if np.count_nonzero(seen) != total:
-    raise RuntimeError(f"{np.count_nonzero(seen)} of {total} examples were evaluated")
-  return metrics.Predictions(**{key: rows[seen] for key, rows in gathered.items()})
-
-
-def split_batches(records: Any, config: Mapping[str, Any]) -> Iterable[loader.Batch]:
-  """Returns this process's batches of a split, made ahead of need."""
-  batches = loader.eval_batches(
-    records,
-    config,
-    configs.eval_batch_size(config),
-    process_index=parallel.process_index(),
-    process_count=parallel.process_count(),
-  )
-  return loader.prefetch(batches, config)
 
 
 def evaluate_run(

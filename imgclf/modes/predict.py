@@ -98,9 +98,9 @@ def probabilities(run: Run, files: Files) -> Iterator[tuple[int, np.ndarray]]:
     return eval_step(variables, parallel.shard({"image": batch["image"], "label": batch["label"]}))
 
   for batch, result in parallel.run_ahead(start, batches):
-    for index, row in zip(batch["index"], parallel.unshard(result["probabilities"])):
-      if index >= 0:
-        yield int(index), row
+    rows = parallel.unshard(result["probabilities"])
+    for index, row in zip(batch["index"][batch["mask"]], rows[batch["mask"]]):
+      yield int(index), row
 
 
 def rank(row: np.ndarray, classes: Sequence[str], top_k: int) -> list[dict[str, Any]]:

@@ -14,10 +14,9 @@ import pytest
 
 import imgclf
 from imgclf import config as configs
-from imgclf import models, optim, state
+from imgclf import models, optim, progress, state
 from imgclf.checkpoint import Checkpoints
 from imgclf.errors import Diverged, Stopped, UserError
-from imgclf.modes import train
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -93,18 +92,19 @@ def test_resume_at_any_step_gives_the_same_bits(small_config, tmp_path, monkeypa
 
 
 def stop_after(config, workdir, cut):
-  """Trains until a SIGTERM that comes while step `cut` is dispatched."""
-  shard, calls = train.parallel.shard, []
+  """Trains until a SIGTERM that comes once step `cut` is logged."""
+  config = imgclf.ConfigDict(config)
+  config.log.every_steps = 1
+  log = progress.Progress.log
 
-  def signalling(batch):
-    calls.append(batch)
-    if "stop" in batch and sum("stop" in b for b in calls) == cut:
+  def signalling(self, step, split, figures):
+    log(self, step, split, figures)
+    if step == cut:
       signal.raise_signal(signal.SIGTERM)
-    return shard(batch)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(train.parallel, "shard", signalling)
-    with pytest.raises(Stopped, match="the same command goes on"):
+    patch.setattr(progress.Progress, "log", signalling)
+    with pytest.raises(Stopped, match=f"step {cut} of 6 is saved; the same command goes on"):
       imgclf.train(config, workdir, quiet=True)
 
 
@@ -202,7 +202,7 @@ def test_a_run_that_died_before_its_first_checkpoint_may_begin_anew(small_config
   assert "without a checkpoint, which is begun anew" in capsys.readouterr().out
 
 
-def test_a_signal_while_compiling_saves_the_first_step(small_config, tmp_path, monkeypatch):
+def test_a_signal_before_the_first_step_has_nothing_to_save(small_config, tmp_path, monkeypatch):
   create = state.create
 
   def signalled(*arguments, **options):
@@ -210,8 +210,10 @@ def test_a_signal_while_compiling_saves_the_first_step(small_config, tmp_path, m
     return create(*arguments, **options)
 
   monkeypatch.setattr(state, "create", signalled)
-  with pytest.raises(Stopped, match="step 1 of 6 is saved"):
+  with pytest.raises(Stopped, match="nothing was to be saved; the same command starts again"):
     imgclf.train(small_config, tmp_path, quiet=True)
+  monkeypatch.undo()
+  assert imgclf.train(small_config, tmp_path, quiet=True)["step"] == 6
 
 
 def test_a_run_whose_output_is_cut_off_goes_on(digits_dir, tmp_path):
@@ -230,7 +232,7 @@ def test_a_diverged_run_is_stopped_and_keeps_its_last_good_checkpoint(small_conf
   small_config.schedule.warmup_steps = 12
   small_config.checkpoint.every_steps = 1
   with pytest.raises(
-    Diverged, match=r"(NaN or infinite|is nan|is inf); the last checkpoint is of step"
+    Diverged, match=r"(NaN or infinite|is nan|is inf); its batch was .*; the last checkpoint is of"
   ):
     imgclf.train(small_config, tmp_path, quiet=True)
   assert all(np.isfinite(leaf).all() for leaf in saved_state(tmp_path)[1])

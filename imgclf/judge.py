@@ -1,0 +1,84 @@
+"""Every example of a split once, judged by a restored checkpoint or by a live state.
+
+Training and `--mode=eval` both count by this, so their figures are the same to the digit. Knows no file.
+"""
+
+import collections
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import logging
+from typing import Any
+
+import numpy as np
+
+from imgclf import config as configs
+from imgclf import metrics, parallel
+from imgclf.data import loader
+from imgclf.data.images import ImageError
+from imgclf.interrupt import Abandoned
+from imgclf.tables import printable
+
+_log = logging.getLogger("imgclf")
+
+
+def judge(
+  eval_step: Callable,
+  variables: Mapping[str, Any],
+  batches: Iterable[loader.Batch],
+  total: int,
+  label_map: np.ndarray | None = None,
+) -> metrics.Predictions:
+  """Runs the model over the batches of a split and collects what it said of every example.
+
+  Args:
+    eval_step: pmapped `imgclf.steps.make_eval_step`; its result may have `stop`, see Raises.
+    variables: replicated.
+    batches: this process's share, as `imgclf.data.loader.eval_batches` makes them.
+    total: examples in the split.
+    label_map: [labels of the set] -> labels of the run, where another set is evaluated.
+
+  Returns:
+    The predictions of all processes, the same on each: one for each example of the split.
+
+  Raises:
+    Abandoned: at the first batch whose `stop` is more than 0, in all processes alike.
+  """
+  columns: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+
+  def start(batch: loader.Batch) -> tuple[np.ndarray, dict[str, Any]]:
+    label = batch["label"] if label_map is None else label_map[batch["label"]].astype(np.int32)
+    passed: loader.Batch = {key: batch[key] for key in ("image", "stop") if key in batch}
+    return label, eval_step(variables, parallel.shard(passed | {"label": label}))
+
+  for batch, (label, result) in parallel.run_ahead(start, batches):
+    if "stop" in result and parallel.scalar(result["stop"]) > 0:
+      raise Abandoned
+    columns["index"].append(batch["index"].astype(np.int32))
+    columns["label"].append(label)
+    for name in ("loss", "predicted", "in_top5", "confidence"):
+      columns[name].append(parallel.unshard(result[name]))
+    columns["predicted"][-1] = np.where(batch["mask"], columns["predicted"][-1], -1)
+  gathered = {key: parallel.gather(np.concatenate(parts)) for key, parts in columns.items()}
+  seen = gathered["index"] >= 0
+  if np.count_nonzero(seen) != total:
+    raise RuntimeError(f"{np.count_nonzero(seen)} of {total} examples were evaluated")
+  return metrics.Predictions(**{key: rows[seen] for key, rows in gathered.items()})
+
+
+def split_batches(records: Any, config: Mapping[str, Any]) -> Iterator[loader.Batch]:
+  """Returns this process's batches of a split, made ahead of need.
+
+  An image that can't be decoded is an error, or told in the log and masked, as `eval.bad_images` says.
+  """
+
+  def tell(index: int, error: ImageError) -> None:
+    _log.warning("counted as wrong: %s", printable(error))
+
+  batches = loader.eval_batches(
+    records,
+    config,
+    configs.eval_batch_size(config),
+    process_index=parallel.process_index(),
+    process_count=parallel.process_count(),
+    on_error=tell if config["eval"]["bad_images"] == "wrong" else None,
+  )
+  return loader.prefetch(batches, config)

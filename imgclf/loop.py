@@ -1,0 +1,286 @@
+"""The steps of a run, one after the other: with logs, evaluations, checkpoints, and an end by signal.
+
+Stopping, skipping and diverging are decided here, on figures that come from the devices when a log line needs
+them; the host waits for no other step but to bound how many are under way.
+"""
+
+import collections
+from collections.abc import Callable, Iterator
+import math
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imgclf import config as configs
+from imgclf import memory, metrics, parallel, progress, state, steps
+from imgclf.checkpoint import Checkpoints
+from imgclf.data import loader
+from imgclf.data.bad_images import BadImages
+from imgclf.data.files import some
+from imgclf.errors import Diverged
+from imgclf.interrupt import Abandoned, Interrupt
+from imgclf.judge import judge, split_batches
+from imgclf.plan import Plan
+
+
+class Loop:
+  """The loop of one run, with what stays the same from one step to the next."""
+
+  def __init__(
+    self,
+    plan: Plan,
+    train_step: Callable,
+    eval_step: Callable,
+    checkpoints: Checkpoints,
+    shown: progress.Progress,
+    interrupt: Interrupt,
+  ):
+    """Compiles nothing yet.
+
+    Args:
+      plan: the run.
+      train_step: as from `imgclf.steps.make_train_step`.
+      eval_step: as from `imgclf.steps.make_eval_step`.
+      checkpoints: of the run, open for writing.
+      shown: what a person sees.
+      interrupt: entered.
+    """
+
+    def eval_and_stop(variables, batch):
+      stop = jax.lax.psum(jnp.max(batch["stop"]), parallel.AXIS)
+      return {**eval_step(variables, batch), "stop": stop}
+
+    self.plan = plan
+    self.train_step = parallel.pmap(train_step, donate_argnums=(0,))
+    self.eval_step = parallel.pmap(eval_and_stop)
+    self.checkpoints = checkpoints
+    self.shown = shown
+    self.interrupt = interrupt
+    self.bad_steps = 0
+
+  def run(self, begin: state.TrainState, begun: int) -> bool:
+    """Makes the steps after `begun`; returns whether a signal ended it early.
+
+    Raises:
+      Diverged: when more steps than `train.max_bad_steps` had a NaN or infinite loss or gradient.
+      UserError: for an image or a checkpoint that can't be read or written, or too little memory.
+    """
+    try:
+      return self._run(begin, begun)
+    except Exception as error:
+      if not memory.exhausted(error):
+        raise
+      batch_size = self.plan.config["train"]["batch_size"]
+      raise memory.refusal(error, batch_size, "config.train.batch_size") from error
+
+  def _run(self, begin: state.TrainState, begun: int) -> bool:
+    every = self.plan.every
+    batches = self._flagged(self._batches(begun), self._blank_train())
+    self.bad_steps = int(begin.bad_steps)
+    current = parallel.replicate(begin)
+    self._compile(current)
+    if begun and self._to_evaluate(begun) and self.checkpoints.metrics(begun) is None:
+      # A stop came between this step and the end of its evaluation.
+      self.checkpoints.add_metrics(begun, self._evaluate(current, begun))
+    window: list[steps.Metrics] = []
+    under_way: collections.deque[steps.Metrics] = collections.deque()
+    for step in range(begun + 1, every.total + 1):
+      batch, waited = next(batches)
+      current, result = self.train_step(current, parallel.shard(batch))
+      self.shown.step(step, waited=waited)
+      self.checkpoints.poll()
+      window.append(result)
+      under_way.append(result)
+      evaluating = self._to_evaluate(step)
+      saving = step == every.total or step % every.save == 0
+      due = evaluating or saving or step % every.log == 0
+      unmade = self._wait(under_way, 0 if due else parallel.IN_FLIGHT)
+      if unmade:
+        return self._stop(current, begun, step - unmade, window[:-unmade])
+      if due:
+        self._log(window, step)
+        window.clear()
+      figures = None
+      if evaluating:
+        try:
+          figures = self._evaluate(current, step)
+        except Abandoned:
+          return self._stop(current, begun, step, window)
+        saving = saving or self.checkpoints.improves(figures)
+      if saving:
+        self._save(step, current, figures)
+    return False
+
+  def _wait(self, under_way: collections.deque[steps.Metrics], bound: int) -> int:
+    """Waits until no more than `bound` steps are under way.
+
+    Returns:
+      How many of the latest steps were not made, since some process had got a signal: the same number
+      in all processes.
+    """
+    while len(under_way) > bound:
+      stopped = parallel.scalar(under_way.popleft()["stop"]) > 0
+      self.interrupt.busy()
+      if stopped:
+        return len(under_way) + 1
+    return 0
+
+  def _stop(
+    self, current: state.TrainState, begun: int, made: int, window: list[steps.Metrics]
+  ) -> bool:
+    """Logs and saves the steps up to `made`, the last one that was made."""
+    if window:
+      self._log(window, made)
+    if made > begun:
+      self._save(made, current, None)
+    return True
+
+  def _to_evaluate(self, step: int) -> bool:
+    return step == self.plan.every.total or step % self.plan.every.evaluate == 0
+
+  def _compile(self, current: state.TrainState) -> None:
+    """Compiles both steps while there is nothing that a signal could lose, and tells what they take."""
+    config = self.plan.config
+    batch, parts = (
+      parallel.shard(self._blank_train(stop=1)),
+      config["optimizer"]["accumulate_steps"],
+    )
+    size = config["train"]["batch_size"]
+    needed = memory.check(self.train_step, (current, batch), size, "config.train.batch_size", parts)
+    self.shown.note(f"memory    a training step takes {needed / 1e9:,.2f} GB of each device")
+    batch, size = parallel.shard(self._blank_eval(stop=1)), configs.eval_batch_size(config)
+    memory.check(self.eval_step, (current.variables(), batch), size, "config.eval.batch_size", 1)
+
+  def _batches(self, begun: int) -> Iterator[loader.Batch]:
+    """The batches from number `begun` on, with what is done about an image that can't be decoded."""
+    plan, on_error = self.plan, None
+    if plan.config["dataset"]["bad_images"] == "skip":
+      on_error = BadImages(
+        plan.folder.bad_images,
+        total=len(plan.train_records),
+        max_share=plan.config["dataset"]["max_bad_share"],
+      ).add
+    batches = loader.train_batches(
+      plan.train_records,
+      plan.config,
+      process_index=parallel.process_index(),
+      process_count=parallel.process_count(),
+      on_error=on_error,
+    )
+    return loader.prefetch(batches[begun : plan.every.total], plan.config)
+
+  def _blank_train(self, stop: int | None = None) -> loader.Batch:
+    config = self.plan.config
+    batch = loader.blank_batch(config, config["train"]["batch_size"] // parallel.process_count())
+    batch["position"] = batch.pop("index").astype(np.int32)
+    if config["dataset"]["bad_images"] == "error":
+      del batch["mask"]
+    return batch if stop is None else _with_stop(batch, stop)
+
+  def _blank_eval(self, stop: int | None = None) -> loader.Batch:
+    config = self.plan.config
+    batch = loader.blank_batch(config, configs.eval_batch_size(config) // parallel.process_count())
+    if stop is not None:
+      batch = _with_stop({key: batch[key] for key in ("image", "label")}, stop)
+    return batch
+
+  def _flagged(
+    self, batches: Iterator[loader.Batch], blank: loader.Batch
+  ) -> Iterator[tuple[loader.Batch, float]]:
+    """Yields each batch with its `stop`, and the seconds waited for it; blank ones once a signal came.
+
+    So a signal ends a wait for data at once, and this process still takes its part in the steps that
+    the others have begun.
+    """
+    while True:
+      asked = time.perf_counter()
+      stop = 0
+      try:
+        with self.interrupt.abandonable():
+          batch = next(batches, None)
+      except Abandoned:
+        batch, stop = blank, 1
+      if batch is None:
+        return
+      yield _with_stop(batch, stop), time.perf_counter() - asked
+
+  def _log(self, window: list[steps.Metrics], step: int) -> None:
+    """Fetches the window's metrics from the devices and logs their means; counts its bad steps.
+
+    Raises:
+      Diverged: when there are more of them than are allowed.
+    """
+    rows = [{name: parallel.scalar(value) for name, value in m.items()} for m in window]
+    allowed = self.plan.config["train"]["max_bad_steps"]
+    good = []
+    for number, row in enumerate(rows, step - len(rows) + 1):
+      bad = [name for name in ("loss", "gradient_norm") if not math.isfinite(row[name])]
+      if not bad:
+        good.append(row)
+        continue
+      self.bad_steps += 1
+      if self.bad_steps > allowed:
+        count = f" ({self.bad_steps} of {allowed} bad steps)" if allowed else ""
+        raise self._diverged(number, f"the {bad[0]} of step {number} is {row[bad[0]]}{count}")
+      self.shown.note(
+        f"step {number} was left out: its {bad[0]} is {row[bad[0]]} ({self.bad_steps} of {allowed})"
+      )
+    if good:
+      means = {
+        name: float(np.mean([row[name] for row in good])) for name in good[0] if name != "stop"
+      }
+      means["learning_rate"] = good[-1]["learning_rate"]
+      if allowed:
+        means["bad_steps"] = self.bad_steps
+      self.shown.log(step, "train", means)
+
+  def _save(self, step: int, current: state.TrainState, figures: dict[str, float] | None) -> None:
+    """Saves the state, unless it is that of a diverged run: an update can overflow by itself."""
+    with self.shown.pause("saving"):
+      saved = parallel.unreplicate(current)
+      if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved)):
+        raise self._diverged(step, f"the weights after step {step} are NaN or infinite")
+      if parallel.process_index() == 0:
+        self.plan.lock.check()
+      self.checkpoints.save(step, saved, figures)
+
+  def _diverged(self, step: int, what: str) -> Diverged:
+    """Writes down the examples of the step's batch, and returns what to raise."""
+    plan, kept = self.plan, self.checkpoints.latest()
+    last = "there is no checkpoint" if kept is None else f"the last checkpoint is of step {kept}"
+    told = ""
+    if parallel.process_index() == 0:
+      records = loader.train_examples(plan.train_records, plan.config, step - 1)
+      examples = [{"name": r.name, "label": plan.source.classes[r.label]} for r in records]
+      path = plan.folder.write_diverged({"step": step, "reason": what, "examples": examples})
+      told = f"; its batch was {some([r.name for r in records], 3)}, all listed in {path}"
+    return Diverged(
+      f"{what}{told}; {last}; look at these images, lower config.optimizer.learning_rate or set "
+      "config.optimizer.clip_norm (with another --workdir), or leave such steps out: "
+      "config.train.max_bad_steps"
+    )
+
+  def _evaluate(self, current: state.TrainState, step: int) -> dict[str, float]:
+    """Judges the validation split with the weights as they are; records and returns the figures.
+
+    Raises:
+      Abandoned: if a signal came before it was over, in all processes alike.
+    """
+    plan = self.plan
+    with self.shown.pause("evaluating"):
+      records = plan.validation_records
+      flagged = self._flagged(split_batches(records, plan.config), self._blank_eval())
+      batches = (batch for batch, _ in flagged)
+      predictions = judge(self.eval_step, current.variables(), batches, len(records))
+      figures = metrics.figures(predictions, plan.source.classes)
+      if parallel.process_index() == 0:
+        plan.folder.write_evaluation("validation", step, figures)
+    self.shown.log(step, "validation", figures)
+    return {name: value for name, value in figures.items() if isinstance(value, int | float)}
+
+
+def _with_stop(batch: loader.Batch, stop: int) -> loader.Batch:
+  """The batch with whether this process wants to stop before it is worked on, once for each example."""
+  return {**batch, "stop": np.full(len(batch["label"]), stop, np.int32)}
