@@ -4,10 +4,12 @@
 what was written; imgclf/checkpoint.py does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import logging
 import os
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -43,8 +45,31 @@ def write(folder: pathlib.Path, arrays: Mapping[named.Path, np.ndarray], empty: 
     empty: those without, likewise.
   """
   arguments = ocp.args.PyTreeSave(named.nested(arrays), custom_metadata={"empty": empty})
-  with _checkpointer() as checkpointer:
+  with _checkpointer() as checkpointer, _quiet_after_failure():
     checkpointer.save(folder, args=arguments)
+
+
+@contextlib.contextmanager
+def _quiet_after_failure() -> Iterator[None]:
+  """Leaves out what orbax prints when a write has failed and was told, for good; see to it that the run ends.
+
+  It raises at the first failure and closes its event loop: the other writes then report their failures to nobody,
+  and each prints a traceback.
+  """
+
+  def other(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+      sys.__unraisablehook__(unraisable)
+
+  def asked_for(record: logging.LogRecord) -> bool:
+    return "exception was never retrieved" not in record.getMessage()
+
+  hook, log = sys.unraisablehook, logging.getLogger("asyncio")
+  sys.unraisablehook = other
+  log.addFilter(asked_for)
+  yield
+  log.removeFilter(asked_for)
+  sys.unraisablehook = hook
 
 
 def read(folder: pathlib.Path, target: Any, *, partial: bool = False) -> Any:

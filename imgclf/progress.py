@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 import tensorboardX
 
+from imgclf.errors import UserError
 from imgclf.records import json_line, number, truncate_metrics
 from imgclf.tables import (
   evaluation_line,
@@ -108,6 +109,17 @@ class Progress:
     self._last: tuple[float, float] | None = None
 
   def __enter__(self) -> "Progress":
+    """Opens the files.
+
+    Raises:
+      UserError: if they can't be written, here or in `log`.
+    """
+    try:
+      return self._enter()
+    except OSError as error:
+      raise _unwritable(error.filename or self._metrics_file or "", error) from error
+
+  def _enter(self) -> "Progress":
     with contextlib.ExitStack() as stack:
       # Nothing lies behind step 0, so not even a record of step 0 itself can stay.
       last = self._first_step or -1
@@ -143,8 +155,12 @@ class Progress:
 
   def close(self) -> None:
     """Takes the bar down and closes the files; a second call does nothing."""
+    path = self._metrics_file or self._tensorboard_dir
     self._file = self._writer = self._live = None
-    self._open.close()
+    try:
+      self._open.close()
+    except OSError as error:
+      raise _unwritable(path or "", error) from error
 
   def step(self, step: int, *, waited: float) -> None:
     """Takes note that a step was dispatched; costs about a microsecond and prints nothing.
@@ -184,8 +200,11 @@ class Progress:
       values |= self._close_window()
     record = {"step": int(step), "split": split, **values, "time": time.time()}
     if self._file is not None:
-      self._file.write(json_line(record))
-      self._file.flush()
+      try:
+        self._file.write(json_line(record))
+        self._file.flush()
+      except OSError as error:
+        raise _unwritable(self._file.name, error) from error
     if self._writer is not None:
       for name, value in values.items():
         if value is not None:
@@ -270,3 +289,10 @@ class Progress:
       bar = ProgressBar(total=self._total_steps, completed=self._step, width=room)
       grid.add_row(Text(steps), bar, Text(rest))
     return grid
+
+
+def _unwritable(path: str | os.PathLike, error: OSError) -> UserError:
+  return UserError(
+    f"{os.fspath(path)}: can't be written ({error.strerror}); make room or give a --workdir that you may "
+    "write to, then run the same command again"
+  )

@@ -16,13 +16,7 @@ LAYERS = (
   ("imgclf.loop",),
   ("imgclf.judge", "imgclf.plan", "imgclf.run"),
   (
-    *(
-      "imgclf.checkpoint",
-      "imgclf.array_files",
-      "imgclf.run_folder",
-      "imgclf.progress",
-      "imgclf.steps",
-    ),
+    *("imgclf.checkpoint", "imgclf.run_folder", "imgclf.progress", "imgclf.steps"),
     *("imgclf.data", "imgclf.memory"),
   ),
   ("imgclf.array_files",),
@@ -40,9 +34,6 @@ LAYERS = (
   ("imgclf.errors",),
 )
 LAYER_OF = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
-
-# Modes that another mode may use.
-SHARED_MODES: tuple[str, ...] = ()
 
 # Libraries that one place alone knows. TensorFlow has none: no mode may load it.
 OWNERS = {
@@ -104,11 +95,11 @@ def test_every_module_has_a_layer_and_imports_from_lower_ones_only(module):
       assert LAYER_OF[home] < LAYER_OF[unit(other)], f"{module} imports {other}"
 
 
-def test_a_mode_imports_no_mode_but_evaluation():
+def test_a_mode_imports_no_mode():
   for module, source in SOURCES.items():
     if module.startswith("imgclf.modes."):
       others = {other for other in own_modules(source) if other.startswith("imgclf.modes.")}
-      assert others <= set(SHARED_MODES), module
+      assert others == set(), module
 
 
 def test_no_imports_go_round_in_a_circle():
