@@ -38,12 +38,14 @@ class Interrupt:
     signal_name: of the first signal; None as long as there was none.
     on_signal: called with the number of the first signal, in a thread of its own and even while the main one
       is in a compilation.
+    leave: ends the process with this code and last line, where Python does not get to it.
   """
 
   def __init__(self) -> None:
     """Changes nothing yet."""
     self.signal_name: str | None = None
     self.on_signal: Callable[[int], None] | None = None
+    self.leave: Callable[[int, str], None] = leave
     self._idle = True
     self._abandonable = False
     self._previous: dict[int, Any] = {}
@@ -130,7 +132,7 @@ class Interrupt:
 
   def _end_if_idle(self) -> None:
     if self._idle and self._inlet is not None:
-      leave(EXIT_STOPPED, "stopped: nothing was to be saved; the same command starts again")
+      self.leave(EXIT_STOPPED, "stopped: nothing was to be saved; the same command starts again")
 
 
 def leave(code: int, line: str) -> NoReturn:

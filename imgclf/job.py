@@ -21,7 +21,7 @@ from imgclf.interrupt import EXIT_STOPPED, Interrupt, leave
 SILENCE_SECONDS = 8.0
 BEAT_SECONDS = 1.0
 # How long process 0, which holds the keys, stays for the others to have heard.
-FAREWELL_SECONDS = 5.0
+FAREWELL_SECONDS = 10.0
 
 _ALIVE, _LEFT, _SIGNAL = "imgclf/alive/", "imgclf/left/", "imgclf/signal"
 
@@ -52,7 +52,7 @@ class Job:
       interrupt: takes up a signal that another process got.
     """
     self._client, self._index, self._count, self._interrupt = client, index, count, interrupt
-    interrupt.on_signal = self._tell_signal
+    interrupt.on_signal, interrupt.leave = self._tell_signal, self._leave_with
     now = time.monotonic()
     self._signs = {other: ("", now) for other in range(count) if other != index}
     threading.Thread(target=self._watch, daemon=True, name="job").start()
@@ -79,6 +79,10 @@ class Job:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+  def _leave_with(self, code: int, line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+    self.leave(code, line)
 
   def _tell_signal(self, number: int) -> None:
     with contextlib.suppress(Exception):  # another one told it first, or process 0 is gone

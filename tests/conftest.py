@@ -1,21 +1,13 @@
 """What tests of several modules share: real data, fresh processes, small configs."""
 
-import os
 import pathlib
 import subprocess
 import sys
 
+from fresh import ROOT, fresh_environment
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
-
-
-def fresh_environment(devices: int = 1, **changes: str) -> dict[str, str]:
-  """The environment of a new Python process with so many CPU devices."""
-  flags = f"--xla_force_host_platform_device_count={devices}"
-  paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-  return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths, **changes}
 
 
 @pytest.fixture(scope="session", autouse=True)

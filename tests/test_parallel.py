@@ -3,11 +3,10 @@
 import json
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 
-from conftest import fresh_environment
+from fresh import free_port, fresh_environment
 import numpy as np
 import pytest
 
@@ -15,12 +14,6 @@ from imgclf import parallel
 from imgclf.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
-
-
-def free_port():
-  with socket.socket() as s:
-    s.bind(("localhost", 0))
-    return s.getsockname()[1]
 
 
 class Job:

@@ -7,44 +7,17 @@ import sys
 import threading
 import time
 
-import jax
+from fresh import assert_same_bits, saved_state
 import numpy as np
 from PIL import Image
 import pytest
 
 import imgclf
 from imgclf import config as configs
-from imgclf import models, optim, progress, state
-from imgclf.checkpoint import Checkpoints
+from imgclf import models, progress, state
 from imgclf.errors import Diverged, Stopped, UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-def saved_state(workdir):
-  """The step and every array of a run's newest checkpoint."""
-  config = configs.from_json((workdir / "config.json").read_text())
-  classes = json.loads((workdir / "classes.json").read_text())
-  model = models.create(config["model"], len(classes), axis_name=None)
-  schedule = optim.schedule(config, total_steps=100, warmup_steps=0)
-  target = state.create(
-    model,
-    optim.create(config, schedule),
-    seed=1,
-    image_size=config["dataset"]["image_size"],
-    ema=config["optimizer"]["ema_decay"] is not None,
-  )
-  with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-    step = checkpoints.latest()
-    return step, jax.tree.leaves(checkpoints.restore(step, target))
-
-
-def assert_same_bits(one, other):
-  assert one[0] == other[0]
-  assert len(one[1]) == len(other[1])
-  for a, b in zip(one[1], other[1]):
-    assert a.dtype == b.dtype
-    np.testing.assert_array_equal(a, b)
 
 
 def lines(workdir, split):
