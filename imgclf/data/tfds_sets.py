@@ -56,6 +56,10 @@ class TfdsSource:
     """Number of examples in each record file."""
     return self._shard_lengths
 
+  def name(self, index: int) -> str:
+    """Returns the set, the split and the place in it, such as `cifar10/train[123]`."""
+    return f"{self._name}[{index}]"
+
   def read(self, indices: Sequence[int]) -> list[Record]:
     """Reads examples by their place in the split.
 
@@ -71,7 +75,7 @@ class TfdsSource:
       if not example:  # what array_record gives for a file that was cut at a multiple of 64 KiB
         raise self._damaged(f"example {index} is missing")
       parts = self._features.deserialize_example_np(example, decoders=self._decoders)
-      name, label = f"{self._name}[{index}]", int(parts[self._label_key])
+      name, label = self.name(index), int(parts[self._label_key])
       if not 0 <= label < self._classes:
         raise UserError(
           f"{name}: has the label {label}, which stands for no class; leave this split out"

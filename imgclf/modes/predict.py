@@ -5,13 +5,14 @@ import csv
 import json
 import os
 import pathlib
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from imgclf import config as configs
 from imgclf import parallel, steps
-from imgclf.data import loader
+from imgclf.data import files as data_files
+from imgclf.data import headers, loader
 from imgclf.data.datasets import Record
 from imgclf.data.files import IMAGE_SUFFIXES
 from imgclf.data.images import ImageError
@@ -21,16 +22,26 @@ from imgclf.run import Run, load
 COLUMNS = ("path", "rank", "label", "probability", "error")
 
 
+class Listed(NamedTuple):
+  """A file to predict, and the folder that was named where it is one of those below it."""
+
+  path: pathlib.Path
+  folder: str | None
+
+
 class Files:
   """Image files as records of unknown label.
 
   Attributes:
+    paths: of the files.
     errors: index -> why the file can't be predicted; filled while records are read.
   """
 
-  def __init__(self, paths: Sequence[pathlib.Path]):
-    self.paths = paths
+  def __init__(self, listed: Sequence[Listed], max_bytes: int):
+    self.paths = [path for path, _ in listed]
     self.errors: dict[int, str] = {}
+    self._folders = [folder for _, folder in listed]
+    self._max_bytes = max_bytes
 
   def __len__(self) -> int:
     return len(self.paths)
@@ -39,21 +50,25 @@ class Files:
     return [self._read(index) for index in indices]
 
   def _read(self, index: int) -> Record:
-    path = self.paths[index]
+    path, folder = self.paths[index], self._folders[index]
+    data = b""  # decodes to an ImageError, which keeps the reason given here
     try:
-      return Record(path.read_bytes(), 0, str(path))
+      if folder is not None and path.is_symlink() and not data_files.stays(folder, path):
+        self.errors[index] = (
+          f"{path}: cannot be read (a link that leads nowhere or out of the folder)"
+        )
+      else:
+        data = data_files.read_file(path, self._max_bytes)
     except OSError as error:
       self.errors[index] = f"{path}: cannot be read ({error.strerror})"
-      return Record(
-        b"", 0, str(path)
-      )  # decodes to an ImageError, which keeps the reason given here
+    return Record(data, 0, str(path))
 
   def refuse(self, index: int, error: ImageError) -> None:
     """Notes that a file can't be decoded, unless it could not even be read."""
     self.errors.setdefault(index, str(error))
 
 
-def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
+def find_images(paths: Sequence[str]) -> list[Listed]:
   """Returns the files that are named, and those with an image ending below the folders that are named.
 
   A folder's files come in the order of their names. A file that is named is taken whatever its ending;
@@ -65,8 +80,8 @@ def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
   found = []
   for text in filter(None, paths):
     path = pathlib.Path(text).expanduser()
-    if not path.is_dir():
-      found.append(path)
+    if not os.path.isdir(path):  # unlike Path.is_dir, it takes a name that is too long
+      found.append(Listed(path, None))
       continue
     inside = sorted(
       p
@@ -76,7 +91,8 @@ def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
     if not inside:
       endings = " ".join(sorted(IMAGE_SUFFIXES))
       raise UserError(f"--images={text}: no image in this folder; looked for {endings}")
-    found.extend(inside)
+    folder = os.path.realpath(path)
+    found.extend(Listed(image, folder) for image in inside)
   if not found:
     raise UserError("--images: give image files or folders, separated by commas")
   return found
@@ -174,7 +190,8 @@ def run(
   if parallel.process_count() > 1:
     raise UserError("--mode=predict: runs in one process; start it without a cluster's environment")
   restored = load(workdir, step)
-  files = Files(find_images(images))
+  max_bytes = headers.max_bytes(restored.config["dataset"]["max_pixels"])
+  files = Files(find_images(images), max_bytes)
   predicted = 0
 
   def answers() -> Iterator[dict[str, Any]]:
