@@ -12,6 +12,7 @@ from absl import flags
 from imgclf import config as configs
 from imgclf import config_file
 from imgclf.errors import Diverged, Stopped, UserError
+from imgclf.text import printable
 
 EXIT_USER, EXIT_DIVERGED, EXIT_STOPPED = 2, 3, 75
 
@@ -198,6 +199,11 @@ def run(arguments: Sequence[str]) -> None:
     _predict(values)
 
 
+def _complain(line: str) -> None:
+  """Prints a line on stderr. File and class names in it may hold what a terminal would obey."""
+  print(printable(line), file=sys.stderr, flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line and returns its exit code.
 
@@ -207,17 +213,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
   try:
     run(sys.argv[1:] if arguments is None else arguments)
   except UserError as error:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    _complain(f"error: {' '.join(str(error).split())}")
     return EXIT_USER
   except Diverged as error:
-    print(f"diverged: {error}", file=sys.stderr, flush=True)
+    _complain(f"diverged: {error}")
     return EXIT_DIVERGED
   except Stopped as error:
-    print(f"stopped: {error}", file=sys.stderr, flush=True)
+    _complain(f"stopped: {error}")
     return EXIT_STOPPED
   except KeyboardInterrupt:
     # Before or after the part of a run that saves on Ctrl-C: there is nothing to save.
-    print("stopped: the same command starts again", file=sys.stderr, flush=True)
+    _complain("stopped: the same command starts again")
     return EXIT_STOPPED
   except BrokenPipeError:
     # Who read the output left, as `| head` does; Python would complain once more at its own exit.

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from imgclf.text import printable
+
 WIDTH = 80
 MAX_MODULES = 36
 MAX_CLASSES = 20
@@ -32,14 +34,6 @@ def make_console() -> Console:
   # Said outright, because rich takes FORCE_COLOR in the environment for a terminal, and would draw
   # a bar into the log file of a CI job.
   return _Console(force_terminal=sys.stdout.isatty())
-
-
-def printable(text: object, encoding: str = "utf-8") -> str:
-  r"""Returns the text with control characters, and what `encoding` lacks, as escapes such as \x1b."""
-  safe = "".join(
-    c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)
-  )
-  return safe.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def shorten(text: str, width: int) -> str:

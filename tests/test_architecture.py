@@ -26,7 +26,7 @@ LAYERS = (
   ("imgclf.config",),
   ("imgclf.schema",),
   ("imgclf.fields",),
-  ("imgclf.errors",),
+  ("imgclf.errors", "imgclf.text"),
 )
 LAYER_OF = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 
