@@ -4,13 +4,14 @@ Finds the set's folder itself, because TFDS's own search imports the set's code.
 expressions nor what the images hold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import difflib
 import json
 import os
 import pathlib
 import re
 import shlex
+from typing import Any
 
 from google.protobuf import json_format
 import tensorflow_datasets as tfds
@@ -23,6 +24,8 @@ REFERENCE = re.compile(
   r"(?P<name>[A-Za-z_]\w*)(/(?P<config>[\w.+=-]+))?(:(?P<version>\d+\.\d+\.\d+))?"
 )
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
+# TFDS imports the module of each class that features.json names, which runs whatever code is there.
+_FEATURE_CLASS = re.compile(r"tensorflow_datasets\.core\.features(\.[A-Za-z_]\w*)+")
 _ARRAY_RECORD = tfds.core.FileFormat.ARRAY_RECORD
 
 
@@ -220,6 +223,13 @@ def _open(folder: pathlib.Path, again: str) -> tfds.core.DatasetBuilder:
     if not (folder / name).is_file():
       raise UserError(f"{folder}: is incomplete, {name} is missing; {again}")
   try:
+    for name in _class_names(json.loads((folder / "features.json").read_text(encoding="utf-8"))):
+      if not _FEATURE_CLASS.fullmatch(str(name)):
+        raise UserError(
+          f"{folder}/features.json: names the class {name}, which is none of TFDS's own features and would "
+          f"be run as code; {again}"
+        )
+    json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
     return tfds.builder_from_directory(folder)
   except (
     json_format.ParseError,
@@ -228,12 +238,30 @@ def _open(folder: pathlib.Path, again: str) -> tfds.core.DatasetBuilder:
     KeyError,
     TypeError,
     AttributeError,
+    RecursionError,
   ) as error:
     # TFDS raises all of these over files that are not what they should be.
     raise UserError(
       f"{folder}: dataset_info.json or features.json is damaged ({' '.join(str(error).split())}); "
       f"{again}"
     ) from None
+
+
+def _class_names(tree: Any) -> Iterator[Any]:
+  """Yields what stands where TFDS looks for the name of a class, at any depth, in old files and new ones."""
+  waiting = [tree]
+  while waiting:
+    part = waiting.pop()
+    if isinstance(part, list):
+      waiting += part
+    elif isinstance(part, dict):
+      for key, value in part.items():
+        if isinstance(value, dict | list):
+          waiting.append(value)  # a feature may be called `type`
+        elif key in ("pythonClassName", "python_class_name", "type"):
+          yield value
+        elif key == "json" and isinstance(value, str):
+          waiting.append(json.loads(value))
 
 
 def _check_features(reference: str, features, image_key: str, label_key: str) -> None:
