@@ -135,14 +135,23 @@ def rank(row: np.ndarray, classes: Sequence[str], top_k: int) -> list[dict[str, 
   ]
 
 
+# What a spreadsheet takes for the start of a formula, which can send the other cells away.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _cell(value: Any) -> Any:
+  return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
 def _write_csv(file: IO[str], answers: Iterator[dict[str, Any]]) -> None:
   writer = csv.DictWriter(file, COLUMNS, restval="")
   writer.writeheader()
   for answer in answers:
     if answer["error"]:
-      writer.writerow({"path": answer["path"], "error": answer["error"]})
+      writer.writerow({"path": _cell(answer["path"]), "error": _cell(answer["error"])})
     for prediction in answer["predictions"]:
-      writer.writerow({"path": answer["path"], **prediction})
+      label = _cell(prediction["label"])
+      writer.writerow({"path": _cell(answer["path"]), **prediction, "label": label})
 
 
 def _write_jsonl(file: IO[str], answers: Iterator[dict[str, Any]]) -> None:
