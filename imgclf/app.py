@@ -20,17 +20,19 @@ USAGE = """\
 Train:    launch.py --config=configs/digits.py [--workdir=DIR] [--config.KEY=X]
 Evaluate: launch.py --mode=eval --workdir=DIR [--split=test] [--step=best]
 Predict:  launch.py --mode=predict --workdir=DIR --images=PATH --output=FILE.csv
+Check:    launch.py --mode=check --config=configs/digits.py [--output=FILE.json]
 
 A run is the folder --workdir; the same command again goes on where it stopped.
 """
 
-# The flags that each mode reads, besides mode, workdir and those of a job of several processes.
+# The flags that each mode reads, besides mode and those of a job of several processes.
 MODES = {
-  "train": ("config",),
-  "eval": ("step", "split", "dataset", "data_dir", "batch_size"),
-  "predict": ("step", "images", "output", "top_k"),
+  "train": ("config", "workdir"),
+  "eval": ("workdir", "step", "split", "dataset", "data_dir", "batch_size"),
+  "predict": ("workdir", "step", "images", "output", "top_k"),
+  "check": ("config", "output"),
 }
-_COMMON = ("mode", "workdir", "help", "coordinator_address", "num_processes", "process_id")
+_COMMON = ("mode", "help", "coordinator_address", "num_processes", "process_id")
 
 
 def define_flags() -> flags.FlagValues:
@@ -45,7 +47,7 @@ def define_flags() -> flags.FlagValues:
 
   flags.DEFINE_boolean("help", False, "Show this text.", flag_values=values)
   string("mode", "train", f"What to do: {', '.join(MODES)}.")
-  string("config", None, "train: config file; --config.KEY=VALUE overrides one of its fields.")
+  string("config", None, "train, check: config file; --config.KEY=VALUE overrides a field of it.")
   string("workdir", None, "The run folder; train: runs/<the config file's name> if left out.")
   string("step", "best", "Checkpoint to use: best, latest or a step's number.")
   string("split", "test", "eval: test, validation, train, or a split such as test[:50%].")
@@ -53,7 +55,7 @@ def define_flags() -> flags.FlagValues:
   string("data_dir", None, "eval: where prepared TFDS sets are.")
   integer("batch_size", None, "eval: global batch size; the run's if left out.")
   string("images", None, "predict: image files and folders, separated by commas.")
-  string("output", None, "predict: file to write, ending in .csv or .jsonl.")
+  string("output", None, "File to write; predict: ends in .csv or .jsonl, check: in .json.")
   integer("top_k", 5, "predict: classes told for each image.")
   string("coordinator_address", None, "Several machines: HOST:PORT of process 0.")
   integer("num_processes", None, "Several machines: how many processes there are.")
@@ -130,7 +132,7 @@ def parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[tuple[str, s
       raise UserError(
         f"--{name}: --mode={values.mode} does not read it, only {readers} does; leave it out"
       )
-  if overrides and values.mode != "train":
+  if overrides and "config" not in MODES[values.mode]:
     raise UserError(
       f"--config.{overrides[0][0]}: --mode={values.mode} takes the config from --workdir; leave it out"
     )
@@ -176,6 +178,12 @@ def _predict(values: flags.FlagValues) -> None:
   predict.run(workdir, images=images, output=output, step=values.step, top_k=values.top_k)
 
 
+def _check(values: flags.FlagValues, config: configs.ConfigDict) -> None:
+  from imgclf.modes import check
+
+  check.run(config, output=values.output)
+
+
 def run(arguments: Sequence[str]) -> None:
   """Does what the arguments say; raises what goes wrong."""
   values, overrides = parse(arguments)
@@ -183,7 +191,7 @@ def run(arguments: Sequence[str]) -> None:
     print(help_text())
     return
   config = None
-  if values.mode == "train":
+  if "config" in MODES[values.mode]:
     # A wrong config is told before a cluster is waited for.
     config = config_file.load(_required(values, "config", "configs/digits.py"))
     configs.apply_overrides(config, overrides)
@@ -192,11 +200,9 @@ def run(arguments: Sequence[str]) -> None:
 
   parallel.start(values.coordinator_address, values.num_processes, values.process_id)
   if config is not None:
-    _train(values, config)
-  elif values.mode == "eval":
-    _eval(values)
+    (_train if values.mode == "train" else _check)(values, config)
   else:
-    _predict(values)
+    (_eval if values.mode == "eval" else _predict)(values)
 
 
 def _complain(line: str) -> None:

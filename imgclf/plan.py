@@ -64,6 +64,39 @@ class Plan:
   notes: list[str]
 
 
+def check_config(config: configs.ConfigDict) -> None:
+  """Holds a resolved config against the model and the devices.
+
+  Raises:
+    UserError: for what the user has to mend first.
+  """
+  models.check(config["model"], config["dataset"]["image_size"])
+  parallel.check_dtype(config["model"]["dtype"])
+  parts = config["optimizer"]["accumulate_steps"]
+  parallel.check_batch_size("config.train.batch_size", config["train"]["batch_size"], parts)
+  parallel.check_batch_size("config.eval.batch_size", configs.eval_batch_size(config))
+
+
+def check_set(
+  config: configs.ConfigDict, source: datasets.Dataset
+) -> tuple[dict[str, str | None], datasets.Records, datasets.Records]:
+  """Holds a resolved config against the data set.
+
+  Returns:
+    Split expressions for train, validation and test; what is trained on; what chooses the best checkpoint.
+
+  Raises:
+    UserError: for what the user has to mend first.
+  """
+  if len(source.classes) < 2:
+    raise UserError(
+      f"config.dataset.name={config['dataset']['name']}: has only one class, {source.classes[0]!r}; "
+      "a classifier needs two or more, each in a folder of its own or under a label of its own"
+    )
+  roles = datasets.roles(config["dataset"], source)
+  return roles, source.records(roles["train"] or ""), source.records(roles["validation"] or "")
+
+
 def prepare(config: configs.ConfigDict, workdir: str | os.PathLike) -> Plan:
   """Checks the config against the model, the data set, the devices and the run folder.
 
@@ -71,16 +104,9 @@ def prepare(config: configs.ConfigDict, workdir: str | os.PathLike) -> Plan:
     UserError: for what the user has to mend first.
   """
   config = configs.resolve(config)
-  models.check(config["model"], config["dataset"]["image_size"])
-  parallel.check_dtype(config["model"]["dtype"])
+  check_config(config)
   source = datasets.open(config["dataset"])
-  if len(source.classes) < 2:
-    raise UserError(
-      f"config.dataset.name={config['dataset']['name']}: has only one class, {source.classes[0]!r}; "
-      "a classifier needs two or more, each in a folder of its own or under a label of its own"
-    )
-  roles = datasets.roles(config["dataset"], source)
-  train_records = source.records(roles["train"] or "")
+  roles, train_records, validation_records = check_set(config, source)
   every = Intervals.of(config, len(train_records))
   notes = list(source.notes)
   if every.warmup > every.total:
@@ -88,9 +114,6 @@ def prepare(config: configs.ConfigDict, workdir: str | os.PathLike) -> Plan:
     warmup = every.total // 2
     notes.append(f"warm-up is cut from {every.warmup} steps to {warmup}: the run has {every.total}")
     every = dataclasses.replace(every, warmup=warmup)
-  parts = config["optimizer"]["accumulate_steps"]
-  parallel.check_batch_size("config.train.batch_size", config["train"]["batch_size"], parts)
-  parallel.check_batch_size("config.eval.batch_size", configs.eval_batch_size(config))
   folder, changes = open_folder(workdir, config, source)
   return Plan(
     config=config,
@@ -98,7 +121,7 @@ def prepare(config: configs.ConfigDict, workdir: str | os.PathLike) -> Plan:
     source=source,
     roles=roles,
     train_records=train_records,
-    validation_records=source.records(roles["validation"] or ""),
+    validation_records=validation_records,
     every=every,
     notes=notes + changes,
   )

@@ -13,14 +13,14 @@ LAYERS = (
   ("launch",),
   ("imgclf.app",),
   ("imgclf.modes",),
-  ("imgclf.plan", "imgclf.run"),
+  ("imgclf.plan", "imgclf.run", "imgclf.findings"),
   (
     *("imgclf.checkpoint", "imgclf.run_folder", "imgclf.progress", "imgclf.steps"),
     *("imgclf.data", "imgclf.interrupt"),
   ),
   (
     *("imgclf.models", "imgclf.optim", "imgclf.augment", "imgclf.metrics", "imgclf.state"),
-    *("imgclf.parallel", "imgclf.named", "imgclf.records", "imgclf.tables"),
+    *("imgclf.parallel", "imgclf.named", "imgclf.records", "imgclf.tables", "imgclf.output"),
   ),
   ("imgclf.config_file",),
   ("imgclf.config",),

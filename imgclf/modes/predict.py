@@ -17,6 +17,7 @@ from imgclf.data.datasets import Record
 from imgclf.data.files import IMAGE_SUFFIXES
 from imgclf.data.images import ImageError
 from imgclf.errors import UserError
+from imgclf.output import checked, whole_file
 from imgclf.run import Run, load
 
 COLUMNS = ("path", "rank", "label", "probability", "error")
@@ -187,13 +188,7 @@ def run(
   Raises:
     UserError: for a wrong argument, or if no file at all could be read.
   """
-  output = pathlib.Path(output)
-  if output.suffix not in WRITERS:
-    raise UserError(f"--output={output}: ends in {output.suffix!r}; let it end in .csv or .jsonl")
-  if not output.absolute().parent.is_dir():
-    raise UserError(f"--output={output}: there is no folder {output.parent}; make it first")
-  if output.is_dir():
-    raise UserError(f"--output={output}: is a folder; give a file in it")
+  output = checked(output, list(WRITERS))
   if top_k < 1:
     raise UserError(f"--top_k={top_k}: must be at least 1")
   if parallel.process_count() > 1:
@@ -216,19 +211,8 @@ def run(
       predicted, following = predicted + 1, index + 1
     yield from _failures(files, following, len(files))
 
-  # Written beside and renamed, so that a file of this name is always whole.
-  unfinished = output.with_name(output.name + ".unfinished")
-  try:
-    # A file name need not be UTF-8; what is not is written as escapes.
-    with open(unfinished, "w", encoding="utf-8", newline="", errors="backslashreplace") as file:
-      WRITERS[output.suffix](file, answers())
-    os.replace(unfinished, output)
-  except OSError as error:
-    raise UserError(
-      f"--output={output}: can't be written ({error.strerror}); give another"
-    ) from error
-  finally:
-    unfinished.unlink(missing_ok=True)
+  with whole_file(output) as file:
+    WRITERS[output.suffix](file, answers())
   if not quiet:
     failed = f"; {len(files.errors)} could not be read" if files.errors else ""
     print(f"{predicted} of {len(files)} images predicted{failed}: {output}", flush=True)
