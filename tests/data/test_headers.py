@@ -163,6 +163,11 @@ def test_the_passes_of_a_jpeg_are_its_scans_and_nothing_that_looks_like_one():
   one = jpeg(frame(0xC2, 300, 200))
   assert headers.read(one).passes == 1
   assert headers.read(one + SCAN * 4).passes == 5
+  # Where the first scan has all three components, libjpeg reads no other.
+  all_three = segment(0xDA, b"\3" + bytes(9))
+  baseline = b"\xff\xd8" + frame(0xC0, 300, 200) + all_three + SCAN * 4
+  assert headers.read(baseline).passes == 1
+  assert headers.read(jpeg(frame(0xC0, 300, 200)) + SCAN * 4).passes == 5
   # In metadata before the first scan, a thumbnail has scans of its own.
   assert headers.read(jpeg(segment(0xE1, SCAN * 40), frame(0xC2, 300, 200))).passes == 1
   # A film behind the end may hold the bytes of any number of scans; so may a comment between two.
