@@ -17,6 +17,8 @@ from imgclf.output import checked, whole_file
 
 # Lines that are printed of each list, and rows of classes; the JSON file has them all.
 SHOWN = 10
+# How each of these reasons begins.
+_UNDECODED = "cannot be decoded as an image "
 
 
 def run(
@@ -123,7 +125,7 @@ def _print(report: Mapping[str, Any], seconds: float, console: tables.Console) -
   _print_classes(report, console)
   _print_list(
     "files whose ending is that of another format",
-    [f"{row['name']} ({row['format']})" for row in report["misnamed"]],
+    [f"{_shown(report, row)} ({row['format']})" for row in report["misnamed"]],
     console,
   )
   for part in report["parts"]:
@@ -133,13 +135,23 @@ def _print(report: Mapping[str, Any], seconds: float, console: tables.Console) -
   _print_copies(report, console)
   _print_list(
     "unreadable",
-    [(f"{row['name']} ({row['part']})", row["reason"]) for row in report["unreadable"]],
+    [
+      (f"{_shown(report, row)} ({row['part']})", row["reason"].removeprefix(_UNDECODED))
+      for row in report["unreadable"]
+    ],
     console,
   )
   if report["stops"]:
     say("This would stop a run with this config:")
   for line in report["stops"]:
     say(f"- {line}")
+
+
+def _shown(report: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+  """A record's name for the screen: a file's path from the folder, or from that of the table."""
+  kind, _, path = report["dataset"].partition(":")
+  root = os.path.dirname(path) if kind == "csv" else path
+  return row["name"].removeprefix(root + os.sep) if kind in datasets.KINDS else row["name"]
 
 
 def _print_classes(report: Mapping[str, Any], console: tables.Console) -> None:
@@ -177,20 +189,22 @@ def _print_copies(report: Mapping[str, Any], console: tables.Console) -> None:
   across = report["copies_across_parts"]
   if across:
     tables.print_paragraph(
-      f"warning: {across:,} images stand in more than one part, so that figures of one part rest on images "
-      "of another",
+      f"warning: images that stand in more than one part, so that figures of one rest on another: {across:,}",
       console=console,
     )
   if report["copies_of_other_class"]:
     tables.print_paragraph(
-      f"warning: {report['copies_of_other_class']:,} images have copies under another class",
+      f"warning: images with a copy under another class: {report['copies_of_other_class']:,}",
       console=console,
     )
   ordered = sorted(copies, key=lambda copy: (-len(copy["classes"]), -len(copy["parts"])))
   _print_list(
     f"images with copies ({sum(len(copy['images']) for copy in copies):,} files)",
     [
-      tuple(f"{image['name']} ({image['class']}, {image['part']})" for image in copy["images"][:2])
+      tuple(
+        f"{_shown(report, image)} ({image['class']}, {image['part']})"
+        for image in copy["images"][:2]
+      )
       for copy in ordered
     ],
     console,
