@@ -233,6 +233,9 @@ def _reason(error: Exception, name: str) -> str:
 
 def _moments(crop: np.ndarray) -> tuple[int, list[int], list[int]]:
   """The number of pixels of [size, size, 3] uint8, and the exact sums of each channel and of its squares."""
-  pixels = crop.reshape(-1, 3)
-  squares = np.square(pixels, dtype=np.uint32).sum(0, dtype=np.uint64)
-  return len(pixels), pixels.sum(0, dtype=np.uint64).tolist(), squares.tolist()
+  # Summed over rows first: numpy is ten times as slow along an axis of three.
+  values = crop.reshape(len(crop), -1).astype(np.uint32)
+  sums = values.sum(0, dtype=np.uint64)
+  values *= values
+  squares = values.sum(0, dtype=np.uint64)
+  return crop.size // 3, *(s.reshape(-1, 3).sum(0).tolist() for s in (sums, squares))
