@@ -1,6 +1,7 @@
-"""What a survey of a data set means for a run with this config: a report of plain lists, numbers and text.
+"""What a survey of a data set means for a run with this config: a report of plain lists and numbers.
 
-Pure: opens nothing and prints nothing. imgclf/data/survey.py collects the facts, imgclf/modes/check.py shows this.
+Pure: opens nothing and prints nothing. imgclf/data/survey.py collects the facts, and
+imgclf/modes/check.py shows this.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

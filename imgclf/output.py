@@ -1,4 +1,4 @@
-"""The one file that a mode writes for `--output`: refused before the work begins, and then whole or not there."""
+"""The file that a mode writes for `--output`: refused before the work begins, then written whole."""
 
 from collections.abc import Iterator, Sequence
 import contextlib

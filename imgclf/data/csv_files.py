@@ -5,6 +5,7 @@ Knows nothing of what is in the image files, but that they are there.
 
 from collections.abc import Iterable, Iterator
 import csv
+import io
 import os
 import re
 
@@ -26,11 +27,11 @@ def class_order(names: Iterable[str]) -> list[str]:
 def _rows(where: str, path: str) -> Iterator[tuple[int, list[str]]]:
   """Yields (line number, cells) of every row that is not blank."""
   try:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-      reader = csv.reader(file, strict=True)
-      for row in reader:
-        if row:
-          yield reader.line_num, [cell.strip() for cell in row]
+    text = files.read_file(path).decode("utf-8-sig")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    for row in reader:
+      if row:
+        yield reader.line_num, [cell.strip() for cell in row]
   except UnicodeDecodeError:
     raise UserError(f"{where}: is not UTF-8 text; save it as UTF-8") from None
   except csv.Error as error:
@@ -69,10 +70,10 @@ def read(
   """Reads a table of image files.
 
   The first line names the columns. `path` is relative to the table's folder, or absolute; `label` is the
-  class name; `split` is train, validation (or val, valid) or test. A relative path may say `..`, but no link may
-  lead out of the table's folder. Of a file larger than `max_bytes`, so many bytes and one more are read. Without that column the files are
+  class name; `split` is train, validation (or val, valid) or test. Without that column the files are
   split 80 / 10 / 10 by a hash of the path from the table's folder. Text is UTF-8, with or without a byte order
-  mark; spaces around a cell do not count.
+  mark; spaces around a cell do not count. A relative path may say `..`, but no link may lead out of the
+  table's folder. Of a file larger than `max_bytes`, so many bytes and one more are read.
 
   Returns:
     The class names in the order of `class_order`; the splits; notes on what was passed over.

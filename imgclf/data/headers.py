@@ -1,8 +1,8 @@
-"""Bytes -> what an image file declares of itself: format, size, colours, orientation. Decodes no pixel, knows no codec.
+"""Bytes -> what an image file declares of itself: format, size, colours, orientation.
 
-It walks a file's structure before any codec sees it, so that a picture's size and the work of decoding it
-are known before a pixel is decoded, and so that a file whose end is missing is found out whatever a codec
-would forgive.
+It walks a file's structure before any codec sees it, so that a picture's size and the work of
+decoding it are known before a pixel is decoded, and so that a file whose end is missing is found
+out whatever a codec would forgive. Decodes no pixel, knows no codec.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,17 +12,19 @@ import re
 import struct
 import zlib
 
-# Segments, chunks or blocks that a file may have, besides one for so many bytes. The walks are Python's, about
-# half a microsecond a piece. libpng writes a chunk for 8 KiB and GIF has a block for 256 bytes.
+# Segments, chunks or blocks that a file may have, besides one for so many bytes. The walks are
+# Python's, about half a microsecond a piece. libpng writes a chunk for 8 KiB and GIF has a block
+# for 256 bytes.
 MAX_PIECES = 1 << 16
 _PIECE_BYTES, _GIF_PIECE_BYTES = 1024, 128
-# Pixels of ordinary work (5 ns) that a byte takes where it is slow: Pillow reads run-length BMPs with a loop in
-# Python (0.15 us a pixel, 0.25 us a pair of bytes), and arithmetic coding has one bit after the other (0.11 us a byte).
+# Pixels of ordinary work (5 ns) that a byte takes where it is slow: Pillow reads run-length BMPs
+# with a loop in Python (0.15 us a pixel, 0.25 us a pair of bytes), and arithmetic coding has one bit
+# after the other (0.11 us a byte).
 _RLE_PASSES, _RLE_BYTE, _ARITHMETIC_BYTE = 128, 64, 22
 
 
 def max_bytes(max_pixels: int) -> int:
-  """Returns the size of the largest file that can hold so many pixels: 8 bytes each, and 64 MiB of other things."""
+  """Returns the size of the largest file for so many pixels: 8 bytes each, and 64 MiB of others."""
   return 8 * max_pixels + (1 << 26)
 
 
@@ -38,8 +40,8 @@ class Header:
     format: JPEG, PNG, WEBP, BMP or GIF.
     width: in pixels, as stored, before the orientation is applied.
     height: in pixels, likewise.
-    mode: what a pixel is as stored: `grey`, `RGB`, `CMYK` or `palette`, after `16-bit` or `12-bit` and before
-      `with alpha` where it is so.
+    mode: what a pixel is as stored: `grey`, `RGB`, `CMYK` or `palette`, after `16-bit` or `12-bit`
+      and before `with alpha` where it is so.
     orientation: EXIF's, 1 (upright) to 8.
     passes: how often a decoder goes over all pixels: a JPEG's scans; 1 for most else.
     byte_work: what its bytes take beside that, in pixels; 0 for what is read at the usual speed.
@@ -55,7 +57,7 @@ class Header:
 
   @property
   def work(self) -> int:
-    """Pixels that a decoder goes over, in all passes; a row counts as 64 at least and a pass as 4096."""
+    """Pixels that a decoder goes over in all passes; a row is at least 64 of them, a pass 4096."""
     return self.passes * max(self.height * max(self.width, 64), 4096) + self.byte_work
 
   @property
@@ -111,9 +113,10 @@ _FEW_SCANS = 12
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-  """Yields (marker, start, end) of each segment up to the first scan's header (0xDA), markers included.
+  """Yields (marker, start, end) of each segment up to the header of the first scan (0xDA).
 
-  Raises ValueError or IndexError where the file ends too early.
+  Raises:
+    ValueError, IndexError, struct.error: where the file ends too early.
   """
   at, pieces = 2, _Pieces(data)
   while True:
@@ -171,7 +174,11 @@ def _scans(data: bytes, at: int) -> int:
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-  """Yields (kind, start of the body, its end) of every chunk to the last; struct.error where one is cut."""
+  """Yields (kind, start, end) of every chunk's body to the last.
+
+  Raises:
+    struct.error: where the file ends too early.
+  """
   at, kind, pieces = 8, b"", _Pieces(data)
   while kind != b"IEND":
     pieces.take()
@@ -246,7 +253,11 @@ def _bmp(data: bytes) -> Header:
 
 
 def gif_blocks(data: bytes) -> Iterator[tuple[int, int, int]]:
-  """Yields (kind, start, end) of every block up to the trailer (0x3B): 0x2C a frame, 0x21 an extension."""
+  """Yields (kind, start, end) of every block up to the trailer: 0x2C a frame, 0x21 an extension.
+
+  Raises:
+    IndexError: where the file ends too early.
+  """
   at, pieces = gif_start(data), _Pieces(data, _GIF_PIECE_BYTES)
   while data[at] != 0x3B:
     start, kind = at, data[at]

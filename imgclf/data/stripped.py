@@ -1,6 +1,6 @@
 """An image file without what its pixels do not depend on: metadata, and the frames after the first.
 
-Pillow unpacks profiles and texts, and joins comments and EXIF parts one by one, before it comes to the first
+Pillow unpacks profiles and texts, and joins EXIF parts one by one, before it comes to the first
 pixel: files can be made that keep it busy for hours. It is handed what is left here. Knows no codec.
 """
 

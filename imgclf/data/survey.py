@@ -1,7 +1,7 @@
-"""One look at every record of a data set, in parallel: small facts about each, and exact sums over the train images.
+"""One look at every record of a data set, in parallel: small facts of each, exact sums over train.
 
-Holds neither the bytes of a file nor pixels longer than it takes to look at them; what is kept is some 40 bytes a
-record. What the facts mean for a run is for imgclf/findings.py.
+Holds neither the bytes of a file nor pixels longer than it takes to look at them; what is kept is
+some 40 bytes a record. What the facts mean for a run is for imgclf/findings.py.
 """
 
 import collections
@@ -188,7 +188,9 @@ class _Look:
 
   def at(self, name: str, start: int, stop: int, in_train: np.ndarray) -> list[_Fact]:
     facts = []
-    for place, record in enumerate(_read(self._sources[name], range(start, stop))):
+    # Image files gain nothing from being read together, and may be large.
+    step = 1 if self._are_files else stop - start
+    for place, record in enumerate(_read(self._sources[name], range(start, stop), step)):
       if self.stopped.is_set():
         break
       facts.append(
@@ -214,16 +216,18 @@ class _Look:
     )
 
 
-def _read(source: Source, places: Sequence[int]) -> Iterator[Record | _Fact]:
-  try:
-    yield from source.read(places)
-  except (UserError, OSError):
-    # One of them can't be read: which, and what of the others?
-    for place in places:
-      try:
-        yield source.read([place])[0]
-      except (UserError, OSError) as error:
-        yield _Fact(unread=_reason(error, source.name(place)))
+def _read(source: Source, places: Sequence[int], step: int) -> Iterator[Record | _Fact]:
+  """Yields records, so many read at once; for one that can't be read, the fact that says why."""
+  for start in range(0, len(places), step):
+    part = places[start : start + step]
+    try:
+      records: list[Record | _Fact] = [*source.read(part)]
+    except (UserError, OSError) as error:
+      if len(part) == 1:
+        records = [_Fact(unread=_reason(error, source.name(part[0])))]
+      else:  # which of them, and what of the others?
+        records = [*_read(source, part, 1)]
+    yield from records
 
 
 def _reason(error: Exception, name: str) -> str:
@@ -232,7 +236,7 @@ def _reason(error: Exception, name: str) -> str:
 
 
 def _moments(crop: np.ndarray) -> tuple[int, list[int], list[int]]:
-  """The number of pixels of [size, size, 3] uint8, and the exact sums of each channel and of its squares."""
+  """Pixels of [size, size, 3] uint8, and the exact sums of each channel and of its squares."""
   # Summed over rows first: numpy is ten times as slow along an axis of three.
   values = crop.reshape(len(crop), -1).astype(np.uint32)
   sums = values.sum(0, dtype=np.uint64)

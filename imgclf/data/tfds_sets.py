@@ -226,8 +226,8 @@ def _open(folder: pathlib.Path, again: str) -> tfds.core.DatasetBuilder:
     for name in _class_names(json.loads((folder / "features.json").read_text(encoding="utf-8"))):
       if not _FEATURE_CLASS.fullmatch(str(name)):
         raise UserError(
-          f"{folder}/features.json: names the class {name}, which is none of TFDS's own features and would "
-          f"be run as code; {again}"
+          f"{folder}/features.json: names the class {name}, which is none of TFDS's own features "
+          f"and would be run as code; {again}"
         )
     json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
     return tfds.builder_from_directory(folder)
@@ -248,7 +248,7 @@ def _open(folder: pathlib.Path, again: str) -> tfds.core.DatasetBuilder:
 
 
 def _class_names(tree: Any) -> Iterator[Any]:
-  """Yields what stands where TFDS looks for the name of a class, at any depth, in old files and new ones."""
+  """Yields what stands where TFDS looks for a class's name, at any depth, in old and new files."""
   waiting = [tree]
   while waiting:
     part = waiting.pop()

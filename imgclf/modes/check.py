@@ -189,7 +189,8 @@ def _print_copies(report: Mapping[str, Any], console: tables.Console) -> None:
   across = report["copies_across_parts"]
   if across:
     tables.print_paragraph(
-      f"warning: images that stand in more than one part, so that figures of one rest on another: {across:,}",
+      "warning: images that stand in more than one part, so that figures of one rest on another: "
+      f"{across:,}",
       console=console,
     )
   if report["copies_of_other_class"]:
