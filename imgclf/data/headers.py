@@ -1,22 +1,17 @@
 """Bytes -> what an image file declares of itself: format, size, colours, orientation.
 
-It walks a file's structure before any codec sees it, so that a picture's size and the work of
+A file's structure is walked before any codec sees it, so that a picture's size and the work of
 decoding it are known before a pixel is decoded, and so that a file whose end is missing is found
 out whatever a codec would forgive. Decodes no pixel, knows no codec.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 import dataclasses
-import itertools
-import re
 import struct
 import zlib
 
-# Segments, chunks or blocks that a file may have, besides one for so many bytes. The walks are
-# Python's, about half a microsecond a piece. libpng writes a chunk for 8 KiB and GIF has a block
-# for 256 bytes.
-MAX_PIECES = 1 << 16
-_PIECE_BYTES, _GIF_PIECE_BYTES = 1024, 128
+from imgclf.data import structure
+
 # Pixels of ordinary work (5 ns) that a byte takes where it is slow: Pillow reads run-length BMPs
 # with a loop in Python (0.15 us a pixel, 0.25 us a pair of bytes), and arithmetic coding has one bit
 # after the other (0.11 us a byte).
@@ -87,59 +82,13 @@ def read(data: bytes) -> Header:
   return header
 
 
-class _Pieces:
-  """Counts the pieces of a file, and refuses it at one too many."""
-
-  def __init__(self, data: bytes, piece_bytes: int = _PIECE_BYTES):
-    self._limit = self._left = MAX_PIECES + len(data) // piece_bytes
-
-  def take(self, count: int = 1) -> None:
-    self._left -= count
-    if self._left < 0:
-      raise ValueError(f"it has more than {self._limit} segments, chunks or blocks")
-
-  @property
-  def left(self) -> int:
-    return self._left
-
-
-_FILL = re.compile(rb"\xff*")
-# Within a scan 0xFF stands before 0x00, a restart marker or a real one.
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-_SCAN = re.compile(rb"\xff\xda")  # three times as fast as bytes.count
 _JPEG_MODES = {1: "grey", 3: "RGB", 4: "CMYK"}
-# More of them than this are counted with care: it takes twice as long as a quick look.
-_FEW_SCANS = 12
-
-
-def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-  """Yields (marker, start, end) of each segment up to the header of the first scan (0xDA).
-
-  Raises:
-    ValueError, IndexError, struct.error: where the file ends too early.
-  """
-  at, pieces = 2, _Pieces(data)
-  while True:
-    pieces.take()
-    start = data.find(b"\xff", at)
-    if start < 0:
-      raise ValueError("truncated")
-    at = _FILL.match(data, start).end()  # type: ignore[union-attr]
-    marker = data[at]
-    at += 1
-    if marker <= 0x01 or 0xD0 <= marker <= 0xD8:  # these stand alone
-      continue
-    start = at - 2
-    at += struct.unpack_from(">H", data, at)[0]
-    yield marker, start, at
-    if marker == 0xDA:
-      return
 
 
 def _jpeg(data: bytes) -> Header:
   """ITU-T T.81, annex B: segments up to the first scan, then the scans alone."""
   width, height, orientation, mode, byte_work, components, progressive = 0, 0, 1, "", 0, 0, False
-  for marker, start, end in jpeg_segments(data):
+  for marker, start, end in structure.jpeg_segments(data):
     if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and not width:
       bits, height, width, components = struct.unpack_from(">BHHB", data, start + 4)
       depth = "" if bits == 8 else f"{bits}-bit "
@@ -150,41 +99,8 @@ def _jpeg(data: bytes) -> Header:
       orientation = _orientation(data[start + 10 : end])
   # Of a picture whose first scan has it all, no decoder reads another.
   whole = data[start + 4 : start + 5] == bytes([components]) and not progressive
-  scans = 1 if whole else _scans(data, start)
+  scans = 1 if whole else structure.jpeg_scans(data, start)
   return Header("JPEG", width, height, mode, orientation, scans, byte_work)
-
-
-def _scans(data: bytes, at: int) -> int:
-  """Counts the scans of a JPEG from the first on, which stands at `at`."""
-  few = sum(1 for _ in itertools.islice(_SCAN.finditer(data, at), _FEW_SCANS + 1))
-  if few <= _FEW_SCANS:
-    return few
-  # Those bytes also come up by chance in what follows the picture, such as a film.
-  scans, pieces = 0, _Pieces(data)
-  while found := _MARKER.search(data, at):
-    pieces.take()
-    at = found.end()
-    marker = data[at - 1]
-    if marker == 0xD9:
-      break
-    scans += marker == 0xDA
-    if marker > 0x01 and marker != 0xD8:
-      at += struct.unpack_from(">H", data, at)[0]
-  return scans
-
-
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-  """Yields (kind, start, end) of every chunk's body to the last.
-
-  Raises:
-    struct.error: where the file ends too early.
-  """
-  at, kind, pieces = 8, b"", _Pieces(data)
-  while kind != b"IEND":
-    pieces.take()
-    length, kind = struct.unpack_from(">I4s", data, at)
-    yield kind, at + 8, at + 8 + length
-    at += 12 + length
 
 
 _PNG_MODES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
@@ -195,7 +111,7 @@ def _png(data: bytes) -> Header:
   width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
   view, orientation = memoryview(data), 1
   mode = ("16-bit " if bits == 16 else "") + _PNG_MODES.get(color, f"colour type {color}")
-  for kind, start, end in png_chunks(data):
+  for kind, start, end in structure.png_chunks(data):
     (checksum,) = struct.unpack_from(">I", data, end)
     # Pillow checks neither the pixels' checksums nor that the end is there.
     if kind.isalpha() and kind[:1].isupper() and zlib.crc32(view[start - 4 : end]) != checksum:
@@ -214,7 +130,7 @@ def _webp(data: bytes) -> Header:
   end = struct.unpack_from("<I", data, 4)[0] + 8
   if len(data) < end:
     raise ValueError("truncated")
-  at, width, height, alpha, orientation, pieces = 12, 0, 0, 0, 1, _Pieces(data)
+  at, width, height, alpha, orientation, pieces = 12, 0, 0, 0, 1, structure.Pieces(data)
   while at + 8 <= end:
     pieces.take()
     kind, length = struct.unpack_from("<4sI", data, at)
@@ -252,31 +168,11 @@ def _bmp(data: bytes) -> Header:
   return Header("BMP", width, height, mode)
 
 
-def gif_blocks(data: bytes) -> Iterator[tuple[int, int, int]]:
-  """Yields (kind, start, end) of every block up to the trailer: 0x2C a frame, 0x21 an extension.
-
-  Raises:
-    IndexError: where the file ends too early.
-  """
-  at, pieces = gif_start(data), _Pieces(data, _GIF_PIECE_BYTES)
-  while data[at] != 0x3B:
-    start, kind = at, data[at]
-    if kind == 0x2C:
-      at = _gif_end(data, at + 11 + _gif_colors(data[at + 9]), pieces)
-    elif kind == 0x21:
-      at = _gif_end(data, at + 2, pieces)
-    else:  # a stray byte
-      pieces.take()
-      at += 1
-      continue
-    yield kind, start, at
-
-
 def _gif(data: bytes) -> Header:
   """GIF89a, 17 to 27: all blocks up to the trailer; the first frame may reach beyond the screen."""
   width, height = struct.unpack_from("<HH", data, 6)
   frames, alpha = 0, 0
-  for kind, start, _ in gif_blocks(data):
+  for kind, start, _ in structure.gif_blocks(data):
     if kind == 0x2C:
       left, top, across, down = struct.unpack_from("<HHHH", data, start + 1)
       if not frames:
@@ -285,27 +181,6 @@ def _gif(data: bytes) -> Header:
     elif data[start + 1] == 0xF9 and not frames:
       alpha |= data[start + 3] & 1
   return Header("GIF", width, height, "palette with alpha" if alpha else "palette")
-
-
-def gif_start(data: bytes) -> int:
-  """Returns where the blocks begin, after the screen and its colours."""
-  return 13 + _gif_colors(data[10])
-
-
-def _gif_colors(flags: int) -> int:
-  return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-
-def _gif_end(data: bytes, at: int, pieces: _Pieces) -> int:
-  """Returns where a chain of sub-blocks ends."""
-  count, left = 1, pieces.left
-  while size := data[at]:
-    at += size + 1
-    count += 1
-    if count > left:
-      break
-  pieces.take(count)
-  return at + 1
 
 
 def _orientation(tiff: bytes) -> int:

@@ -6,7 +6,7 @@ pixel: files can be made that keep it busy for hours. It is handed what is left 
 
 from collections.abc import Callable, Iterator
 
-from imgclf.data import headers
+from imgclf.data import structure
 
 
 def pixels_only(data: bytes, format: str) -> bytes:
@@ -23,7 +23,7 @@ def pixels_only(data: bytes, format: str) -> bytes:
 def _jpeg(data: bytes) -> Iterator[bytes]:
   """Of the application segments, JFIF (APP0) and Adobe (APP14) say which colours the components are."""
   yield data[:2]
-  for marker, start, end in headers.jpeg_segments(data):
+  for marker, start, end in structure.jpeg_segments(data):
     if marker == 0xDA:
       yield data[start:]
     elif marker < 0xE0 or marker in (0xE0, 0xEE):
@@ -33,15 +33,15 @@ def _jpeg(data: bytes) -> Iterator[bytes]:
 def _png(data: bytes) -> Iterator[bytes]:
   """The critical chunks, what is no chunk by its name, and tRNS."""
   yield data[:8]
-  for kind, start, end in headers.png_chunks(data):
+  for kind, start, end in structure.png_chunks(data):
     if kind[:1].isupper() or kind == b"tRNS" or not kind.isalpha():
       yield data[start - 8 : end + 4]
 
 
 def _gif(data: bytes) -> Iterator[bytes]:
   """The first frame, and the extensions before it that say what is transparent."""
-  yield data[: headers.gif_start(data)]
-  for kind, start, end in headers.gif_blocks(data):
+  yield data[: structure.gif_start(data)]
+  for kind, start, end in structure.gif_blocks(data):
     if kind == 0x2C:
       yield data[start:end]
       break
