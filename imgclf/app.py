@@ -16,6 +16,7 @@ from imgclf import config_file, lock
 from imgclf.errors import Diverged, Stopped, UserError
 from imgclf.interrupt import EXIT_STOPPED, Interrupt
 from imgclf.job import Job
+from imgclf.text import printable
 
 EXIT_USER, EXIT_DIVERGED = 2, 3
 
@@ -23,17 +24,19 @@ USAGE = """\
 Train:    launch.py --config=configs/digits.py [--workdir=DIR] [--config.KEY=X]
 Evaluate: launch.py --mode=eval --workdir=DIR [--split=test] [--step=best]
 Predict:  launch.py --mode=predict --workdir=DIR --images=PATH --output=FILE.csv
+Check:    launch.py --mode=check --config=configs/digits.py [--output=FILE.json]
 
 A run is the folder --workdir; the same command again goes on where it stopped.
 """
 
-# The flags that each mode reads, besides mode, workdir and those of a job of several processes.
+# The flags that each mode reads, besides mode and those of a job of several processes.
 MODES = {
-  "train": ("config",),
-  "eval": ("step", "split", "dataset", "data_dir", "batch_size"),
-  "predict": ("step", "images", "output", "top_k"),
+  "train": ("config", "workdir"),
+  "eval": ("workdir", "step", "split", "dataset", "data_dir", "batch_size"),
+  "predict": ("workdir", "step", "images", "output", "top_k"),
+  "check": ("config", "output"),
 }
-_COMMON = ("mode", "workdir", "help", "coordinator_address", "num_processes", "process_id")
+_COMMON = ("mode", "help", "coordinator_address", "num_processes", "process_id")
 
 
 def define_flags() -> flags.FlagValues:
@@ -48,7 +51,7 @@ def define_flags() -> flags.FlagValues:
 
   flags.DEFINE_boolean("help", False, "Show this text.", flag_values=values)
   string("mode", "train", f"What to do: {', '.join(MODES)}.")
-  string("config", None, "train: config file; --config.KEY=VALUE overrides one of its fields.")
+  string("config", None, "train, check: config file; --config.KEY=VALUE overrides a field of it.")
   string("workdir", None, "The run folder; train: runs/<the config file's name> if left out.")
   string("step", "best", "Checkpoint to use: best, latest or a step's number.")
   string("split", "test", "eval: test, validation, train, or a split such as test[:50%].")
@@ -56,7 +59,7 @@ def define_flags() -> flags.FlagValues:
   string("data_dir", None, "eval: where prepared TFDS sets are.")
   integer("batch_size", None, "eval: global batch size; the run's if left out.")
   string("images", None, "predict: image files and folders, separated by commas.")
-  string("output", None, "predict: file to write, ending in .csv or .jsonl.")
+  string("output", None, "File to write; predict: ends in .csv or .jsonl, check: in .json.")
   integer("top_k", 5, "predict: classes told for each image.")
   string("coordinator_address", None, "Several machines: HOST:PORT of process 0.")
   integer("num_processes", None, "Several machines: how many processes there are.")
@@ -133,7 +136,7 @@ def parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[tuple[str, s
       raise UserError(
         f"--{name}: --mode={values.mode} does not read it, only {readers} does; leave it out"
       )
-  if overrides and values.mode != "train":
+  if overrides and "config" not in MODES[values.mode]:
     raise UserError(
       f"--config.{overrides[0][0]}: --mode={values.mode} takes the config from --workdir; leave it out"
     )
@@ -182,6 +185,12 @@ def _predict(values: flags.FlagValues) -> None:
   predict.run(workdir, images=images, output=output, step=values.step, top_k=values.top_k)
 
 
+def _check(values: flags.FlagValues, config: configs.ConfigDict) -> None:
+  from imgclf.modes import check
+
+  check.run(config, output=values.output)
+
+
 def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:
   """Does what the arguments say; raises what goes wrong."""
   values, overrides = parse(arguments)
@@ -189,11 +198,12 @@ def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:
     print(help_text())
     return
   config = None
-  if values.mode == "train":
+  if "config" in MODES[values.mode]:
     # A wrong config, or a folder in use, is told before a cluster is waited for.
     config = config_file.load(_required(values, "config", "configs/digits.py"))
     configs.apply_overrides(config, overrides)
     configs.validate(config)
+  if values.mode == "train":
     from imgclf.run_folder import RunFolder
 
     lock.refuse_if_held(RunFolder(_train_workdir(values)).lock)
@@ -203,11 +213,12 @@ def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:
   if client is not None:
     job.join(client, parallel.process_index(), parallel.process_count(), interrupt)
   if config is not None:
-    _train(values, config, interrupt)
-  elif values.mode == "eval":
-    _eval(values)
+    if values.mode == "train":
+      _train(values, config, interrupt)
+    else:
+      _check(values, config)
   else:
-    _predict(values)
+    (_eval if values.mode == "eval" else _predict)(values)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -243,6 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end(job: Job, code: int, line: str) -> int:
+  line = printable(line)  # file and class names in it may hold what a terminal would obey
   print(line, file=sys.stderr, flush=True)
   job.leave(code, line)
   return code

@@ -94,12 +94,16 @@ def _conforms(field: Field, value: Any) -> bool:
   if isinstance(value, bool):
     return False
   if field.type is float:
-    return isinstance(value, int | float)
+    return _is_number(value)
   if field.type is tuple:
-    return isinstance(value, list | tuple) and all(
-      isinstance(v, int | float) and not isinstance(v, bool) for v in value
-    )
+    return isinstance(value, list | tuple) and all(map(_is_number, value))
   return isinstance(value, field.type)
+
+
+def _is_number(value: Any) -> bool:
+  if isinstance(value, int) and not isinstance(value, bool):
+    return abs(value) < 2**1023  # JSON holds integers that no float can
+  return isinstance(value, float)
 
 
 def _cast(field: Field, value: Any) -> Any:
@@ -292,6 +296,15 @@ def to_json(config: Mapping) -> str:
   return json.dumps(tree, indent=2) + "\n"
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """Makes an object of its pairs; which of two values counts would depend on who reads them."""
+  tree = dict(pairs)
+  if len(tree) < len(pairs):
+    names = [name for name, _ in pairs]
+    raise ValueError(f"it gives {next(n for n in names if names.count(n) > 1)!r} twice")
+  return tree
+
+
 def from_json(text: str, where: str = "config.json") -> ConfigDict:
   """Reads a config that `to_json` wrote. The text is data: nothing in it is executed.
 
@@ -299,7 +312,7 @@ def from_json(text: str, where: str = "config.json") -> ConfigDict:
     UserError: if it is not JSON, or not a config by the schema.
   """
   try:
-    tree = json.loads(text)
+    tree = json.loads(text, object_pairs_hook=_once)
   except (ValueError, RecursionError) as error:
     raise UserError(
       f"{where}: is not JSON ({error}); restore the file or use another --workdir"

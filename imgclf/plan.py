@@ -75,6 +75,39 @@ class Plan:
     return identity(self.config, self.source.classes)
 
 
+def check_config(config: configs.ConfigDict) -> None:
+  """Holds a resolved config against the model and the devices.
+
+  Raises:
+    UserError: for what the user has to mend first.
+  """
+  models.check(config["model"], config["dataset"]["image_size"])
+  parallel.check_dtype(config["model"]["dtype"])
+  parts = config["optimizer"]["accumulate_steps"]
+  parallel.check_batch_size("config.train.batch_size", config["train"]["batch_size"], parts)
+  parallel.check_batch_size("config.eval.batch_size", configs.eval_batch_size(config))
+
+
+def check_set(
+  config: configs.ConfigDict, source: datasets.Dataset
+) -> tuple[dict[str, str | None], datasets.Records, datasets.Records]:
+  """Holds a resolved config against the data set.
+
+  Returns:
+    Split expressions for train, validation and test; what is trained on; what chooses the best checkpoint.
+
+  Raises:
+    UserError: for what the user has to mend first.
+  """
+  if len(source.classes) < 2:
+    raise UserError(
+      f"config.dataset.name={config['dataset']['name']}: has only one class, {source.classes[0]!r}; "
+      "a classifier needs two or more, each in a folder of its own or under a label of its own"
+    )
+  roles = datasets.roles(config["dataset"], source)
+  return roles, source.records(roles["train"] or ""), source.records(roles["validation"] or "")
+
+
 def prepare(
   config: configs.ConfigDict, workdir: str | os.PathLike, held: contextlib.ExitStack
 ) -> Plan:
@@ -89,16 +122,9 @@ def prepare(
     UserError: for what the user has to mend first.
   """
   config = configs.resolve(config)
-  models.check(config["model"], config["dataset"]["image_size"])
-  parallel.check_dtype(config["model"]["dtype"])
+  check_config(config)
   source = datasets.open(config["dataset"])
-  if len(source.classes) < 2:
-    raise UserError(
-      f"config.dataset.name={config['dataset']['name']}: has only one class, {source.classes[0]!r}; "
-      "a classifier needs two or more, each in a folder of its own or under a label of its own"
-    )
-  roles = datasets.roles(config["dataset"], source)
-  train_records = source.records(roles["train"] or "")
+  roles, train_records, validation_records = check_set(config, source)
   every = Intervals.of(config, len(train_records))
   notes = list(source.notes)
   if every.warmup > every.total:
@@ -106,9 +132,6 @@ def prepare(
     warmup = every.total // 2
     notes.append(f"warm-up is cut from {every.warmup} steps to {warmup}: the run has {every.total}")
     every = dataclasses.replace(every, warmup=warmup)
-  parts = config["optimizer"]["accumulate_steps"]
-  parallel.check_batch_size("config.train.batch_size", config["train"]["batch_size"], parts)
-  parallel.check_batch_size("config.eval.batch_size", configs.eval_batch_size(config))
   lock = Lock(RunFolder(workdir).lock)
   if parallel.process_index() == 0:
     held.enter_context(lock)
@@ -126,7 +149,7 @@ def prepare(
     source=source,
     roles=roles,
     train_records=train_records,
-    validation_records=source.records(roles["validation"] or ""),
+    validation_records=validation_records,
     every=every,
     lock=lock,
     notes=notes + lock.notes + changes,

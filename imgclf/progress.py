@@ -1,4 +1,4 @@
-"""What a person sees of a training run: bar, log lines, TensorBoard, metrics.jsonl.
+"""What a person sees of a run while it runs: bar, log lines, TensorBoard, metrics.jsonl.
 
 Knows nothing of models, data or devices: the loop tells it the step, the seconds waited and the figures.
 """
@@ -41,6 +41,62 @@ __all__ = [
 REFRESHES_PER_SECOND = 2
 TENSORBOARD_FLUSH_SECONDS = 10
 MIN_BAR_WIDTH = 5
+
+
+@contextlib.contextmanager
+def counting(
+  total: int,
+  *,
+  console: Console | None = None,
+  clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Callable[[int], None]]:
+  """Shows on a terminal how many of so many images are done, and how fast; elsewhere it shows nothing.
+
+  Args:
+    total: images.
+    console: where to print; none: stdout.
+    clock: seconds, rising.
+
+  Yields:
+    A function to be told each time that some more images are done.
+  """
+  console = console or make_console()
+  began, done = clock(), 0
+
+  def advance(count: int) -> None:
+    nonlocal done
+    done += count
+
+  def bar() -> Table:
+    rate = done / max(clock() - began, 1e-9)
+    left = _time((total - done) / rate) if done else "-:--:--"
+    words = f"{rate:,.0f} images/s  left {left}"
+    return _bar_line(console, f"{done:,}/{total:,}", done, total, words)
+
+  if not console.is_interactive:
+    yield advance
+    return
+  with Live(
+    console=console, get_renderable=bar, refresh_per_second=REFRESHES_PER_SECOND, transient=True
+  ):
+    yield advance
+
+
+def _time(seconds: float) -> str:
+  minutes, seconds = divmod(math.ceil(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def _bar_line(console: Console, head: str, done: int, total: int, rest: str) -> Table:
+  """One line: what is done of how much, a bar where there is room, and the rest."""
+  grid = Table.grid(padding=(0, 2), pad_edge=False)
+  room = console.width - len(head) - len(rest) - 4
+  if room < MIN_BAR_WIDTH:
+    grid.add_row(Text(f"{head}  {rest}", no_wrap=True, overflow="crop"))
+  else:
+    grid.add_row(Text(head), ProgressBar(total=total, completed=done, width=room), Text(rest))
+  return grid
 
 
 class Progress:
@@ -261,11 +317,9 @@ class Progress:
     if pace is None:
       return ["- images/s", "left -:--:--", "data wait -"]
     rate, share = pace
-    minutes, seconds = divmod(math.ceil((self._total_steps - self._step) / rate), 60)
-    hours, minutes = divmod(minutes, 60)
     return [
       f"{rate * self._batch_size:,.0f} images/s",
-      f"left {hours}:{minutes:02}:{seconds:02}",
+      f"left {_time((self._total_steps - self._step) / rate)}",
       f"data wait {share:.0%}",
     ]
 
@@ -281,14 +335,7 @@ class Progress:
     steps = f"{self._step}/{self._total_steps}"
     loss = "loss -" if self._loss is None else f"loss {self._loss:.4f}"
     rest = "  ".join([self._activity or loss, *self._pace()])
-    grid = Table.grid(padding=(0, 2), pad_edge=False)
-    room = self.console.width - len(steps) - len(rest) - 4
-    if room < MIN_BAR_WIDTH:
-      grid.add_row(Text(f"{steps}  {rest}", no_wrap=True, overflow="crop"))
-    else:
-      bar = ProgressBar(total=self._total_steps, completed=self._step, width=room)
-      grid.add_row(Text(steps), bar, Text(rest))
-    return grid
+    return _bar_line(self.console, steps, self._step, self._total_steps, rest)
 
 
 def _unwritable(path: str | os.PathLike, error: OSError) -> UserError:

@@ -3,7 +3,7 @@
 Knows no run: numbers and names come in, lines go out. The bar and the log are in imgclf/progress.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import math
 import os
 import sys
@@ -14,6 +14,8 @@ from rich import box, cells
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from imgclf.text import printable
 
 WIDTH = 80
 MAX_MODULES = 36
@@ -34,19 +36,44 @@ def make_console() -> Console:
   return _Console(force_terminal=sys.stdout.isatty())
 
 
-def printable(text: object, encoding: str = "utf-8") -> str:
-  r"""Returns the text with control characters, and what `encoding` lacks, as escapes such as \x1b."""
-  safe = "".join(
-    c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)
-  )
-  return safe.encode(encoding, "backslashreplace").decode(encoding)
-
-
 def shorten(text: str, width: int) -> str:
   """Returns the text, cut to `width` screen columns with `...` at its end where it is longer."""
   if cells.cell_len(text) <= width:
     return text
   return cells.set_cell_size(text, width - 3).rstrip() + "..."
+
+
+def shorten_start(text: str, width: int) -> str:
+  """Returns the text, cut to `width` screen columns with `...` at its start where it is longer."""
+  if cells.cell_len(text) <= width:
+    return text
+  text = text[-width:]  # a character takes a column or more, but for the few that take none
+  while cells.cell_len(text) > width - 3:
+    text = text[1:]
+  return "..." + text
+
+
+def print_paragraph(text: str, *, console: Console | None = None) -> None:
+  """Prints text in lines of up to 80 columns, all but the first set in; escapes control characters."""
+  console = console or make_console()
+  lines = Text(printable(text, console.encoding)).wrap(console, WIDTH - 2)
+  for number, line in enumerate(lines):
+    console.print(Text("  " * (number > 0) + line.plain.rstrip()), soft_wrap=True)
+
+
+def count_table(
+  headers: Sequence[str],
+  rows: Iterable[tuple[str, Sequence[int]]],
+  *,
+  console: Console | None = None,
+) -> None:
+  """Prints names with a number for each header but the first."""
+  console = console or make_console()
+  table = _table(console, *headers)
+  for name, numbers in rows:
+    name = shorten(printable(name, console.encoding), WIDTH - 12 * len(headers))
+    table.add_row(Text(name), *(f"{number:,}" for number in numbers))
+  console.print(table)
 
 
 def print_line(text: str, *, console: Console | None = None) -> None:

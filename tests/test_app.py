@@ -66,6 +66,17 @@ def test_what_ends_a_run_has_its_exit_code(monkeypatch, error, code):
   assert app.main([]) == code
 
 
+@pytest.mark.parametrize("kind", [UserError, Diverged, Stopped])
+def test_what_a_terminal_would_obey_in_a_name_is_escaped(monkeypatch, capsys, kind):
+  def fail(arguments):
+    raise kind("cats\x1b[2J\x07\x9b31m\u202etac\udcff.png: is wrong")
+
+  monkeypatch.setattr(app, "run", fail)
+  app.main([])
+  said = capsys.readouterr().err.partition(": ")[2]
+  assert said == r"cats\x1b[2J\x07\x9b31m\u202etac\udcff.png: is wrong" + "\n"
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch):
   def fail(*_):
     raise ZeroDivisionError

@@ -14,7 +14,7 @@ LAYERS = (
   ("imgclf.app",),
   ("imgclf.modes",),
   ("imgclf.loop",),
-  ("imgclf.judge", "imgclf.plan", "imgclf.run"),
+  ("imgclf.judge", "imgclf.plan", "imgclf.run", "imgclf.findings"),
   (
     *("imgclf.checkpoint", "imgclf.run_folder", "imgclf.progress", "imgclf.steps"),
     *("imgclf.data", "imgclf.memory"),
@@ -23,7 +23,7 @@ LAYERS = (
   (
     *("imgclf.models", "imgclf.optim", "imgclf.augment", "imgclf.metrics", "imgclf.state"),
     *("imgclf.parallel", "imgclf.named", "imgclf.records", "imgclf.tables", "imgclf.manifest"),
-    *("imgclf.retention", "imgclf.identity"),
+    *("imgclf.retention", "imgclf.identity", "imgclf.output"),
   ),
   ("imgclf.job", "imgclf.lock"),
   ("imgclf.interrupt",),
@@ -31,7 +31,7 @@ LAYERS = (
   ("imgclf.config",),
   ("imgclf.schema",),
   ("imgclf.fields",),
-  ("imgclf.errors",),
+  ("imgclf.errors", "imgclf.text"),
 )
 LAYER_OF = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 

@@ -333,3 +333,26 @@ def test_a_step_costs_microseconds_and_draws_nothing():
       best = min(best, (clock() - begun) / steps)
   assert output(shown) == ""
   assert best < 20e-6
+
+
+def counted(*, terminal):
+  """What the counter prints while 300 of 1,200 images are done in 3 seconds, and after."""
+  out, clock = Console(file=io.StringIO(), force_terminal=terminal, width=80), Clock()
+  with progress.counting(1200, console=out, clock=clock) as advance:
+    clock.now += 3
+    advance(100)
+    advance(200)
+    if terminal:
+      out._live_stack[-1].refresh()
+  return out.file.getvalue()
+
+
+def test_the_counter_shows_how_many_how_fast_and_how_long():
+  shown = counted(terminal=True)
+  assert "300/1,200" in shown and "100 images/s  left 0:00:09" in shown
+  # Taken down at the end: the cursor goes up and the line is erased.
+  assert shown.rstrip("\n").endswith("\x1b[2K")
+
+
+def test_the_counter_says_nothing_where_nobody_watches():
+  assert counted(terminal=False) == ""

@@ -170,3 +170,28 @@ def test_a_network_of_many_modules_has_a_row_for_the_rest():
 def test_the_default_console_is_no_terminal_in_a_ci_job_that_forces_colour(monkeypatch, capsys):
   monkeypatch.setenv("FORCE_COLOR", "1")
   assert not tables.make_console().is_terminal
+
+
+def test_the_end_of_a_long_name_is_what_is_kept_of_a_path():
+  assert tables.shorten_start("a/b/c.png", 9) == "a/b/c.png"
+  assert tables.shorten_start("/data/cats/c.png", 9) == ".../c.png"
+  # Two columns a character: three of them and the dots make nine.
+  assert tables.shorten_start("\u9f20" * 50, 10) == "..." + "\u9f20" * 3
+
+
+def test_a_paragraph_is_set_in_and_fits_80_columns():
+  text = printed(tables.print_paragraph, "word " * 40 + "x" * 100 + " \u9f20" * 30 + "\x1b[2J")
+  lines = text.splitlines()
+  assert max(cell_len(line) for line in lines) <= 80
+  assert not lines[0].startswith(" ") and all(line.startswith("  ") for line in lines[1:])
+  assert "".join(text.split()) == "word" * 40 + "x" * 100 + "\u9f20" * 30 + r"\x1b[2J"
+
+
+def test_a_table_of_counts_shows_each_number_below_its_name():
+  text = printed(
+    tables.count_table, ["class", "train", "test"], [("cat", (1234, 0)), ("dog" * 40, (5, 6))]
+  )
+  lines = [line.split() for line in text.splitlines()]
+  assert lines[:2] == [["class", "train", "test"], ["cat", "1,234", "0"]]
+  assert lines[2][0].endswith("...") and lines[2][1:] == ["5", "6"]
+  assert max(map(len, text.splitlines())) <= 80

@@ -5,6 +5,7 @@ Knows nothing of what is in the image files, but that they are there.
 
 from collections.abc import Iterable, Iterator
 import csv
+import io
 import os
 import re
 
@@ -26,11 +27,11 @@ def class_order(names: Iterable[str]) -> list[str]:
 def _rows(where: str, path: str) -> Iterator[tuple[int, list[str]]]:
   """Yields (line number, cells) of every row that is not blank."""
   try:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-      reader = csv.reader(file, strict=True)
-      for row in reader:
-        if row:
-          yield reader.line_num, [cell.strip() for cell in row]
+    text = files.read_file(path).decode("utf-8-sig")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    for row in reader:
+      if row:
+        yield reader.line_num, [cell.strip() for cell in row]
   except UnicodeDecodeError:
     raise UserError(f"{where}: is not UTF-8 text; save it as UTF-8") from None
   except csv.Error as error:
@@ -44,13 +45,35 @@ def _rows(where: str, path: str) -> Iterator[tuple[int, list[str]]]:
     ) from None
 
 
-def read(path: str) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
+class _Links:
+  """Finds files below a folder that a link on their way leads out of it."""
+
+  def __init__(self, root: str):
+    self._root = root
+    self._inside: dict[
+      str, bool
+    ] = {}  # folder -> whether it lies below root once links are followed
+
+  def lead_out(self, file: str) -> bool:
+    folder = os.path.dirname(file)
+    if folder not in self._inside:
+      real = os.path.realpath(folder)
+      self._inside[folder] = os.path.commonpath((self._root, real)) == self._root
+    if not self._inside[folder]:
+      return True
+    return os.path.islink(file) and not files.stays(self._root, file)
+
+
+def read(
+  path: str, max_bytes: int | None = None
+) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
   """Reads a table of image files.
 
   The first line names the columns. `path` is relative to the table's folder, or absolute; `label` is the
   class name; `split` is train, validation (or val, valid) or test. Without that column the files are
   split 80 / 10 / 10 by a hash of the path from the table's folder. Text is UTF-8, with or without a byte order
-  mark; spaces around a cell do not count.
+  mark; spaces around a cell do not count. A relative path may say `..`, but no link may lead out of the
+  table's folder. Of a file larger than `max_bytes`, so many bytes and one more are read.
 
   Returns:
     The class names in the order of `class_order`; the splits; notes on what was passed over.
@@ -76,6 +99,7 @@ def read(path: str) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
   classes_of: list[str] = []
   splits_of: list[str] = []
   lines: dict[str, int] = {}
+  links = _Links(root)
   for line, cells in rows:
     at = f"{where}, line {line}"
     if len(cells) != len(columns):
@@ -100,6 +124,10 @@ def read(path: str) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
         f"{at}: no such file: {file}; mend the path, which is relative to the table's folder, or delete "
         "the line"
       )
+    if file.startswith(root + os.sep) and not os.path.isabs(name) and links.lead_out(file):
+      raise UserError(
+        f"{at}: {name} is or passes a link that leaves the table's folder; give the path of the file itself"
+      )
     lines[file] = line
     # Relative where it can be, so that moving the whole folder moves no file to another split.
     paths.append(os.path.relpath(file, root) if file.startswith(root + os.sep) else file)
@@ -107,7 +135,7 @@ def read(path: str) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
   if not paths:
     raise UserError(f"{where}: lists no images; add a line such as cats/1.jpg,cat")
   classes, found, notes = files.sources(
-    root, paths, classes_of, splits_of if "split" in place else None, class_order
+    root, paths, classes_of, splits_of if "split" in place else None, class_order, max_bytes
   )
   unread = [cell for cell in header if cell.lower() not in COLUMNS]
   if unread:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from imgclf.data import csv_files, digits, files, folders, splits, tfds_sets
+from imgclf.data import csv_files, digits, files, folders, headers, splits, tfds_sets
 from imgclf.data.files import IMAGE_SUFFIXES
 from imgclf.data.sources import Record, Records, Source
 from imgclf.data.splits import Span
@@ -77,7 +77,8 @@ def open(dataset_config: Mapping[str, Any]) -> Dataset:
   if kind in KINDS:
     if not path:
       raise UserError(f"config.dataset.name={name}: gives no path; write {kind}:PATH")
-    classes, sources, notes = (folders if kind == "folder" else csv_files).read(path)
+    limit = headers.max_bytes(dataset_config["max_pixels"])
+    classes, sources, notes = (folders if kind == "folder" else csv_files).read(path, limit)
     return Dataset(name, classes, sources, tuple(notes))
   if not tfds_sets.REFERENCE.fullmatch(name):
     near = difflib.get_close_matches(kind.lower(), KINDS, 1, 0.6)

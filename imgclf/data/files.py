@@ -4,8 +4,10 @@ Knows neither folders nor CSV files; imgclf/data/folders.py and imgclf/data/csv_
 """
 
 from collections.abc import Callable, Iterable, Sequence
+import errno
 import hashlib
 import os
+import stat
 import unicodedata
 
 import numpy as np
@@ -56,6 +58,39 @@ def split_numbers(digest: np.ndarray) -> np.ndarray:
   return np.searchsorted(_BOUNDARIES, share, side="right")
 
 
+def read_file(path: str | os.PathLike, max_bytes: int | None = None) -> bytes:
+  """Returns what a file holds; never waits for one, and never reads a device.
+
+  Args:
+    path: of a file, or of a link to one.
+    max_bytes: of a larger file so many bytes and one more are returned, for the decoder to refuse.
+
+  Raises:
+    OSError: it can't be read, or is a folder, a pipe, a socket or a device.
+  """
+  _check_regular(os.stat(path))
+  # It may have become a pipe since, whose open would wait for a writer.
+  descriptor = os.open(
+    path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+  )
+  with open(descriptor, "rb") as file:
+    _check_regular(os.fstat(descriptor))
+    return file.read() if max_bytes is None else file.read(max_bytes + 1)
+
+
+def _check_regular(status: os.stat_result) -> None:
+  if stat.S_ISDIR(status.st_mode):
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+  if not stat.S_ISREG(status.st_mode):
+    raise PermissionError(errno.EACCES, "a pipe, socket or device, not a file")
+
+
+def stays(root: str, path: str | os.PathLike) -> bool:
+  """Whether a path leads to a file below `root`, a real path, once links are followed."""
+  target = os.path.realpath(path)
+  return os.path.isfile(target) and os.path.commonpath((root, target)) == root
+
+
 class FileSource:
   """One split of image files, in the order of their hashes.
 
@@ -63,8 +98,8 @@ class FileSource:
   a fair sample.
   """
 
-  def __init__(self, root: str, paths: list[str], labels: np.ndarray):
-    self._root, self._paths, self._labels = root, paths, labels
+  def __init__(self, root: str, paths: list[str], labels: np.ndarray, max_bytes: int | None = None):
+    self._root, self._paths, self._labels, self._max_bytes = root, paths, labels, max_bytes
 
   @property
   def shard_lengths(self) -> list[int]:
@@ -76,6 +111,10 @@ class FileSource:
     """[n] int32, in order."""
     return self._labels
 
+  def name(self, index: int) -> str:
+    """Returns the path of a file by its place in the split."""
+    return os.path.join(self._root, self._paths[index])
+
   def read(self, indices: Sequence[int]) -> list[Record]:
     """Reads files by their place in the split.
 
@@ -84,10 +123,9 @@ class FileSource:
     """
     records = []
     for index in indices:
-      path = os.path.join(self._root, self._paths[index])
+      path = self.name(index)
       try:
-        with open(path, "rb") as file:
-          data = file.read()
+        data = read_file(path, self._max_bytes)
       except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise UserError(
           f"{path}: can't be read ({error.strerror}); restore it, or start again without it"
@@ -102,6 +140,7 @@ def sources(
   classes_of: Sequence[str],
   splits_of: Sequence[str] | None,
   order: Callable[[Iterable[str]], list[str]] = sorted,
+  max_bytes: int | None = None,
 ) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
   """Sorts listed files into splits.
 
@@ -111,6 +150,7 @@ def sources(
     classes_of: the class name of each file.
     splits_of: the split of each file; None: by hash, 80 / 10 / 10.
     order: puts class names in order.
+    max_bytes: no more than this and one is read of a file.
 
   Returns:
     The class names, the sources of the splits that are not empty, and notes on what is worth knowing.
@@ -128,7 +168,7 @@ def sources(
   for place, name in enumerate(SPLITS):
     members = by_hash[split[by_hash] == place]
     if len(members):
-      found[name] = FileSource(root, [paths[i] for i in members], labels[members])
+      found[name] = FileSource(root, [paths[i] for i in members], labels[members], max_bytes)
   notes = []
   if "train" in found:
     seen = set(np.unique(found["train"].labels).tolist())

@@ -41,7 +41,7 @@ def _entries(root: str, relative: str, ignored: _Ignored) -> tuple[list[str], li
         path = f"{relative}/{entry.name}" if relative else entry.name
         if entry.name.startswith("."):
           ignored.add("hidden files or folders", path)
-        elif entry.is_symlink() and not _stays(root, path):
+        elif entry.is_symlink() and not files.stays(root, os.path.join(root, path)):
           # A link to a folder could close a circle or count an image twice; one that leaves PATH
           # reads what its owner may not have meant to show.
           ignored.add("links that leave the folder, lead to a folder or lead nowhere", path)
@@ -57,11 +57,6 @@ def _entries(root: str, relative: str, ignored: _Ignored) -> tuple[list[str], li
       f"{where}: can't be listed ({error.strerror}); make it readable or move it out"
     ) from None
   return folders, images
-
-
-def _stays(root: str, path: str) -> bool:
-  target = os.path.realpath(os.path.join(root, path))
-  return os.path.isfile(target) and os.path.commonpath((root, target)) == root
 
 
 def _images_below(root: str, top: str, ignored: _Ignored) -> list[str]:
@@ -90,12 +85,15 @@ def _split_folders(root: str, folders: list[str]) -> dict[str, str]:
   return found
 
 
-def read(path: str) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
+def read(
+  path: str, max_bytes: int | None = None
+) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
   """Lists the image files below a folder.
 
   With a `train` folder (or split folders alone) the splits are the folders `train`, `validation` (or
   `val`, `valid`) and `test`; otherwise every folder is a class, and its files are split 80 / 10 / 10 by a
-  hash of their relative path. Files count at any depth below a class folder.
+  hash of their relative path. Files count at any depth below a class folder. Of a file larger than
+  `max_bytes`, so many bytes and one more are read.
 
   Returns:
     The class names, sorted, over all splits; the splits; notes on what was passed over.
@@ -143,7 +141,9 @@ def read(path: str) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
       splits_of += [split] * len(images)
   if not paths:
     raise UserError(f"{where}: holds no images{_passed_over(ignored)}; {LAYOUT}")
-  classes, found, more = files.sources(root, paths, classes_of, splits_of if splits else None)
+  classes, found, more = files.sources(
+    root, paths, classes_of, splits_of if splits else None, max_bytes=max_bytes
+  )
   return classes, found, [*ignored.lines(), *sorted(notes), *more]
 
 

@@ -208,12 +208,15 @@ def blank_batch(config: Mapping[str, Any], count: int) -> Batch:
   }
 
 
+def threads(config: Mapping[str, Any]) -> int:
+  """Returns how many threads decode images; 0: the one that asks for them."""
+  given = config["dataset"]["threads"]
+  return min(16, os.cpu_count() or 1) if given is None else given
+
+
 def prefetch(batches: grain.MapDataset, config: Mapping[str, Any]) -> Iterator[Batch]:
   """Iterates over batches in order, made ahead of need by threads that share the work batch by batch."""
-  threads = config["dataset"]["threads"]
-  if threads is None:
-    threads = min(16, os.cpu_count() or 1)
   options = grain.ReadOptions(
-    num_threads=threads, prefetch_buffer_size=config["dataset"]["prefetch"]
+    num_threads=threads(config), prefetch_buffer_size=config["dataset"]["prefetch"]
   )
   return iter(batches.to_iter_dataset(options))

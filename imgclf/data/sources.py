@@ -34,6 +34,10 @@ class Source(Protocol):
     """Number of examples in each shard, which `train[0shard]` refers to; their sum is the split's size."""
     ...
 
+  def name(self, index: int) -> str:
+    """Returns the name of the record at a place in the split, without reading it."""
+    ...
+
   def read(self, indices: Sequence[int]) -> list[Record]:
     """Reads examples by their place in the split, in the order asked for."""
     ...

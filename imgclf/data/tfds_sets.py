@@ -4,13 +4,14 @@ Finds the set's folder itself, because TFDS's own search imports the set's code.
 expressions nor what the images hold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import difflib
 import json
 import os
 import pathlib
 import re
 import shlex
+from typing import Any
 
 from google.protobuf import json_format
 import tensorflow_datasets as tfds
@@ -23,6 +24,8 @@ REFERENCE = re.compile(
   r"(?P<name>[A-Za-z_]\w*)(/(?P<config>[\w.+=-]+))?(:(?P<version>\d+\.\d+\.\d+))?"
 )
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
+# TFDS imports the module of each class that features.json names, which runs whatever code is there.
+_FEATURE_CLASS = re.compile(r"tensorflow_datasets\.core\.features(\.[A-Za-z_]\w*)+")
 _ARRAY_RECORD = tfds.core.FileFormat.ARRAY_RECORD
 
 
@@ -56,6 +59,10 @@ class TfdsSource:
     """Number of examples in each record file."""
     return self._shard_lengths
 
+  def name(self, index: int) -> str:
+    """Returns the set, the split and the place in it, such as `cifar10/train[123]`."""
+    return f"{self._name}[{index}]"
+
   def read(self, indices: Sequence[int]) -> list[Record]:
     """Reads examples by their place in the split.
 
@@ -71,7 +78,7 @@ class TfdsSource:
       if not example:  # what array_record gives for a file that was cut at a multiple of 64 KiB
         raise self._damaged(f"example {index} is missing")
       parts = self._features.deserialize_example_np(example, decoders=self._decoders)
-      name, label = f"{self._name}[{index}]", int(parts[self._label_key])
+      name, label = self.name(index), int(parts[self._label_key])
       if not 0 <= label < self._classes:
         raise UserError(
           f"{name}: has the label {label}, which stands for no class; leave this split out"
@@ -216,6 +223,13 @@ def _open(folder: pathlib.Path, again: str) -> tfds.core.DatasetBuilder:
     if not (folder / name).is_file():
       raise UserError(f"{folder}: is incomplete, {name} is missing; {again}")
   try:
+    for name in _class_names(json.loads((folder / "features.json").read_text(encoding="utf-8"))):
+      if not _FEATURE_CLASS.fullmatch(str(name)):
+        raise UserError(
+          f"{folder}/features.json: names the class {name}, which is none of TFDS's own features "
+          f"and would be run as code; {again}"
+        )
+    json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
     return tfds.builder_from_directory(folder)
   except (
     json_format.ParseError,
@@ -224,12 +238,30 @@ def _open(folder: pathlib.Path, again: str) -> tfds.core.DatasetBuilder:
     KeyError,
     TypeError,
     AttributeError,
+    RecursionError,
   ) as error:
     # TFDS raises all of these over files that are not what they should be.
     raise UserError(
       f"{folder}: dataset_info.json or features.json is damaged ({' '.join(str(error).split())}); "
       f"{again}"
     ) from None
+
+
+def _class_names(tree: Any) -> Iterator[Any]:
+  """Yields what stands where TFDS looks for a class's name, at any depth, in old and new files."""
+  waiting = [tree]
+  while waiting:
+    part = waiting.pop()
+    if isinstance(part, list):
+      waiting += part
+    elif isinstance(part, dict):
+      for key, value in part.items():
+        if isinstance(value, dict | list):
+          waiting.append(value)  # a feature may be called `type`
+        elif key in ("pythonClassName", "python_class_name", "type"):
+          yield value
+        elif key == "json" and isinstance(value, str):
+          waiting.append(json.loads(value))
 
 
 def _check_features(reference: str, features, image_key: str, label_key: str) -> None:

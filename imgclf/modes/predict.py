@@ -5,32 +5,44 @@ import csv
 import json
 import os
 import pathlib
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from imgclf import config as configs
 from imgclf import parallel, steps
-from imgclf.data import loader
+from imgclf.data import files as data_files
+from imgclf.data import headers, loader
 from imgclf.data.datasets import Record
 from imgclf.data.files import IMAGE_SUFFIXES
 from imgclf.data.images import ImageError
 from imgclf.errors import UserError
+from imgclf.output import checked, whole_file
 from imgclf.run import Run, load
 
 COLUMNS = ("path", "rank", "label", "probability", "error")
+
+
+class Listed(NamedTuple):
+  """A file to predict, and the folder that was named where it is one of those below it."""
+
+  path: pathlib.Path
+  folder: str | None
 
 
 class Files:
   """Image files as records of unknown label.
 
   Attributes:
+    paths: of the files.
     errors: index -> why the file can't be predicted; filled while records are read.
   """
 
-  def __init__(self, paths: Sequence[pathlib.Path]):
-    self.paths = paths
+  def __init__(self, listed: Sequence[Listed], max_bytes: int):
+    self.paths = [path for path, _ in listed]
     self.errors: dict[int, str] = {}
+    self._folders = [folder for _, folder in listed]
+    self._max_bytes = max_bytes
 
   def __len__(self) -> int:
     return len(self.paths)
@@ -39,21 +51,25 @@ class Files:
     return [self._read(index) for index in indices]
 
   def _read(self, index: int) -> Record:
-    path = self.paths[index]
+    path, folder = self.paths[index], self._folders[index]
+    data = b""  # decodes to an ImageError, which keeps the reason given here
     try:
-      return Record(path.read_bytes(), 0, str(path))
+      if folder is not None and path.is_symlink() and not data_files.stays(folder, path):
+        self.errors[index] = (
+          f"{path}: cannot be read (a link that leads nowhere or out of the folder)"
+        )
+      else:
+        data = data_files.read_file(path, self._max_bytes)
     except OSError as error:
       self.errors[index] = f"{path}: cannot be read ({error.strerror})"
-      return Record(
-        b"", 0, str(path)
-      )  # decodes to an ImageError, which keeps the reason given here
+    return Record(data, 0, str(path))
 
   def refuse(self, index: int, error: ImageError) -> None:
     """Notes that a file can't be decoded, unless it could not even be read."""
     self.errors.setdefault(index, str(error))
 
 
-def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
+def find_images(paths: Sequence[str]) -> list[Listed]:
   """Returns the files that are named, and those with an image ending below the folders that are named.
 
   A folder's files come in the order of their names. A file that is named is taken whatever its ending;
@@ -65,8 +81,8 @@ def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
   found = []
   for text in filter(None, paths):
     path = pathlib.Path(text).expanduser()
-    if not path.is_dir():
-      found.append(path)
+    if not os.path.isdir(path):  # unlike Path.is_dir, it takes a name that is too long
+      found.append(Listed(path, None))
       continue
     inside = sorted(
       p
@@ -76,7 +92,8 @@ def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
     if not inside:
       endings = " ".join(sorted(IMAGE_SUFFIXES))
       raise UserError(f"--images={text}: no image in this folder; looked for {endings}")
-    found.extend(inside)
+    folder = os.path.realpath(path)
+    found.extend(Listed(image, folder) for image in inside)
   if not found:
     raise UserError("--images: give image files or folders, separated by commas")
   return found
@@ -119,14 +136,23 @@ def rank(row: np.ndarray, classes: Sequence[str], top_k: int) -> list[dict[str, 
   ]
 
 
+# What a spreadsheet takes for the start of a formula, which can send the other cells away.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _cell(value: Any) -> Any:
+  return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
 def _write_csv(file: IO[str], answers: Iterator[dict[str, Any]]) -> None:
   writer = csv.DictWriter(file, COLUMNS, restval="")
   writer.writeheader()
   for answer in answers:
     if answer["error"]:
-      writer.writerow({"path": answer["path"], "error": answer["error"]})
+      writer.writerow({"path": _cell(answer["path"]), "error": _cell(answer["error"])})
     for prediction in answer["predictions"]:
-      writer.writerow({"path": answer["path"], **prediction})
+      label = _cell(prediction["label"])
+      writer.writerow({"path": _cell(answer["path"]), **prediction, "label": label})
 
 
 def _write_jsonl(file: IO[str], answers: Iterator[dict[str, Any]]) -> None:
@@ -162,19 +188,14 @@ def run(
   Raises:
     UserError: for a wrong argument, or if no file at all could be read.
   """
-  output = pathlib.Path(output)
-  if output.suffix not in WRITERS:
-    raise UserError(f"--output={output}: ends in {output.suffix!r}; let it end in .csv or .jsonl")
-  if not output.absolute().parent.is_dir():
-    raise UserError(f"--output={output}: there is no folder {output.parent}; make it first")
-  if output.is_dir():
-    raise UserError(f"--output={output}: is a folder; give a file in it")
+  output = checked(output, list(WRITERS))
   if top_k < 1:
     raise UserError(f"--top_k={top_k}: must be at least 1")
   if parallel.process_count() > 1:
     raise UserError("--mode=predict: runs in one process; start it without a cluster's environment")
   restored = load(workdir, step)
-  files = Files(find_images(images))
+  max_bytes = headers.max_bytes(restored.config["dataset"]["max_pixels"])
+  files = Files(find_images(images), max_bytes)
   predicted = 0
 
   def answers() -> Iterator[dict[str, Any]]:
@@ -190,19 +211,8 @@ def run(
       predicted, following = predicted + 1, index + 1
     yield from _failures(files, following, len(files))
 
-  # Written beside and renamed, so that a file of this name is always whole.
-  unfinished = output.with_name(output.name + ".unfinished")
-  try:
-    # A file name need not be UTF-8; what is not is written as escapes.
-    with open(unfinished, "w", encoding="utf-8", newline="", errors="backslashreplace") as file:
-      WRITERS[output.suffix](file, answers())
-    os.replace(unfinished, output)
-  except OSError as error:
-    raise UserError(
-      f"--output={output}: can't be written ({error.strerror}); give another"
-    ) from error
-  finally:
-    unfinished.unlink(missing_ok=True)
+  with whole_file(output) as file:
+    WRITERS[output.suffix](file, answers())
   if not quiet:
     failed = f"; {len(files.errors)} could not be read" if files.errors else ""
     print(f"{predicted} of {len(files)} images predicted{failed}: {output}", flush=True)

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from imgclf.data import csv_files, files
@@ -110,3 +112,6 @@ def test_other_encodings_and_missing_tables_are_refused(make, tmp_path):
     csv_files.read(str(tmp_path / "none.csv"))
   with pytest.raises(UserError, match="can't be read"):
     csv_files.read(str(tmp_path))
+  os.mkfifo(tmp_path / "pipe.csv")
+  with pytest.raises(UserError, match=r"can't be read \(a pipe, socket or device, not a file\)"):
+    csv_files.read(str(tmp_path / "pipe.csv"))

@@ -27,6 +27,7 @@ def section(**changes):
     "train_split": None,
     "validation_split": None,
     "test_split": None,
+    "max_pixels": 1000,
     "image_key": "image",
     "label_key": "label",
   }
@@ -124,7 +125,7 @@ def test_no_mode_of_reading_imports_tensorflow(run_python, digits_dir, pets):
     import sys, ml_collections
     from imgclf.data import datasets
     for name in ("digits", f"folder:{sys.argv[2]}"):
-      section = dict(name=name, data_dir=sys.argv[1], image_key="image", label_key="label")
+      section = dict(name=name, data_dir=sys.argv[1], max_pixels=1000, image_key="image", label_key="label")
       len(datasets.open(section).records("train[:3]").__getitems__([2, 0]))
     print([m for m in ("tensorflow", "jax") if m in sys.modules])
   """

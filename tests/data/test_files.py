@@ -1,5 +1,7 @@
 import hashlib
 import math
+import os
+import socket
 import unicodedata
 
 import numpy as np
@@ -80,3 +82,35 @@ def test_a_file_that_is_gone_is_named(tmp_path):
   assert (record.data, record.label, record.name) == (b"one", 0, str(tmp_path / "1.png"))
   with pytest.raises(UserError, match=r"2\.png: can't be read \(No such file"):
     found["test"].read([0])
+
+
+def test_a_file_is_read_whole_or_up_to_one_byte_too_many(tmp_path):
+  path = tmp_path / "a.png"
+  path.write_bytes(b"12345678")
+  assert files.read_file(path) == files.read_file(str(path), 8) == b"12345678"
+  assert files.read_file(path, 5) == b"123456"
+  (tmp_path / "link.png").symlink_to(path)
+  assert files.read_file(tmp_path / "link.png") == b"12345678"
+
+
+def test_what_is_no_file_is_neither_waited_for_nor_read(tmp_path):
+  os.mkfifo(tmp_path / "pipe.png")
+  with socket.socket(socket.AF_UNIX) as server:
+    server.bind(str(tmp_path / "socket.png"))
+  for name in ("pipe.png", "socket.png", "/dev/zero"):
+    with pytest.raises(PermissionError, match="a pipe, socket or device, not a file"):
+      files.read_file(tmp_path / name)
+  with pytest.raises(IsADirectoryError):
+    files.read_file(tmp_path)
+  with pytest.raises(FileNotFoundError):
+    files.read_file(tmp_path / "gone.png")
+
+
+def test_a_file_that_has_become_a_pipe_is_named(tmp_path):
+  (tmp_path / "a.png").write_bytes(b"a")
+  source = files.FileSource(str(tmp_path), ["a.png"], np.zeros(1, np.int32))
+  assert source.name(0) == source.read([0])[0].name == str(tmp_path / "a.png")
+  (tmp_path / "a.png").unlink()
+  os.mkfifo(tmp_path / "a.png")
+  with pytest.raises(UserError, match=r"a\.png: can't be read \(a pipe, socket or device"):
+    source.read([0])

@@ -49,7 +49,7 @@ def webp(*chunks):
 
 # VP8: three bytes of frame tag, a start code, two sides of 14 bits below 2 bits of scale.
 LOSSY = (b"VP8 ", b"\x10\0\0\x9d\x01\x2a" + struct.pack("<HH", 300 | 1 << 14, 200 | 2 << 14))
-# VP8L: a signature, then width - 1 and height - 1 in 14 bits each.
+# VP8L: a signature, then width - 1 and height - 1 in 14 bits each, and a bit for alpha.
 LOSSLESS = (b"VP8L", b"\x2f" + struct.pack("<I", 299 | 199 << 14 | 1 << 28))
 # VP8X: flags, then width - 1 and height - 1 in 3 bytes each.
 CANVAS = (b"VP8X", bytes(4) + (69999).to_bytes(3, "little") + (8).to_bytes(3, "little"))
@@ -63,8 +63,12 @@ def gif_frame(left, top, width, height):
   return b"," + struct.pack("<HHHHB", left, top, width, height, 0) + b"\x02\x03abc\x01;\0"
 
 
-def bmp(*numbers, form):
-  return b"BM" + bytes(12) + struct.pack("<I" + form, *numbers) + bytes(30)
+def bmp(*numbers, form, bits=24, compression=0, masks=bytes(16)):
+  """A header of 12 bytes has no compression; masks are red's, green's, blue's and alpha's."""
+  depth = struct.pack("<HH", 1, bits)
+  if numbers[0] != 12:
+    depth += struct.pack("<I", compression) + bytes(20) + masks
+  return b"BM" + bytes(12) + struct.pack("<I" + form, *numbers) + depth
 
 
 GIF_COMMENT = b"!\xfe\x03a,;\0"  # whose text looks like blocks
@@ -73,27 +77,138 @@ GIF_COMMENT = b"!\xfe\x03a,;\0"  # whose text looks like blocks
 @pytest.mark.parametrize(
   ("data", "header"),
   [
-    (jpeg(frame(0xC0, 300, 200)), Header("JPEG", 300, 200)),
-    (jpeg(segment(0xE0, b"JFIF"), frame(0xC2, 300, 200)), Header("JPEG", 300, 200)),
-    (jpeg(b"\xff\xff\xff", frame(0xC1, 300, 200)[1:]), Header("JPEG", 300, 200)),  # fill bytes
-    (jpeg(segment(0xC4, bytes(20)), frame(0xC0, 300, 200)), Header("JPEG", 300, 200)),  # a table
-    (jpeg(frame(0xC0, 300, 200), frame(0xC0, 1, 1)), Header("JPEG", 300, 200)),
-    (png(chunk(b"IDAT", b"any")), Header("PNG", 70000, 9)),
-    (webp(LOSSY), Header("WEBP", 300, 200)),
-    (webp(LOSSLESS), Header("WEBP", 300, 200)),
-    (webp(CANVAS, LOSSY), Header("WEBP", 70000, 9)),
-    (webp(CANVAS, LOSSLESS), Header("WEBP", 70000, 9)),
-    (bmp(40, 300, 200, form="ii"), Header("BMP", 300, 200)),
-    (bmp(124, 300, -200, form="ii"), Header("BMP", 300, 200)),  # rows from the top
-    (bmp(12, 300, 200, form="HH"), Header("BMP", 300, 200)),
-    (gif(gif_frame(0, 0, 300, 200)), Header("GIF", 300, 200)),
-    (gif(GIF_COMMENT, gif_frame(5, 6, 7, 8)), Header("GIF", 300, 200)),
+    (jpeg(frame(0xC0, 300, 200)), Header("JPEG", 300, 200, "RGB")),
+    (jpeg(segment(0xE0, b"JFIF"), frame(0xC2, 300, 200)), Header("JPEG", 300, 200, "RGB")),
+    (
+      jpeg(b"\xff\xff\xff", frame(0xC1, 300, 200)[1:]),
+      Header("JPEG", 300, 200, "RGB"),
+    ),  # fill bytes
+    (
+      jpeg(segment(0xC4, bytes(20)), frame(0xC0, 300, 200)),
+      Header("JPEG", 300, 200, "RGB"),
+    ),  # a table
+    (jpeg(frame(0xC0, 300, 200), frame(0xC0, 1, 1)), Header("JPEG", 300, 200, "RGB")),
+    (png(chunk(b"IDAT", b"any")), Header("PNG", 70000, 9, "RGB")),
+    (webp(LOSSY), Header("WEBP", 300, 200, "RGB")),
+    (webp(LOSSLESS), Header("WEBP", 300, 200, "RGB with alpha")),
+    (webp(CANVAS, LOSSY), Header("WEBP", 70000, 9, "RGB")),
+    (webp(CANVAS, LOSSLESS), Header("WEBP", 70000, 9, "RGB")),
+    (bmp(40, 300, 200, form="ii"), Header("BMP", 300, 200, "RGB")),
+    (bmp(124, 300, -200, form="ii"), Header("BMP", 300, 200, "RGB")),  # rows from the top
+    (bmp(12, 300, 200, form="HH"), Header("BMP", 300, 200, "RGB")),
+    (gif(gif_frame(0, 0, 300, 200)), Header("GIF", 300, 200, "palette")),
+    (gif(GIF_COMMENT, gif_frame(5, 6, 7, 8)), Header("GIF", 300, 200, "palette")),
     # A first frame that reaches beyond the screen widens it; a later one is not shown.
-    (gif(gif_frame(50, 40, 300, 200), gif_frame(0, 0, 999, 999)), Header("GIF", 350, 240)),
+    (
+      gif(gif_frame(50, 40, 300, 200), gif_frame(0, 0, 999, 999)),
+      Header("GIF", 350, 240, "palette"),
+    ),
   ],
 )
 def test_format_and_size_are_read(data, header):
   assert headers.read(data) == header
+
+
+def deep(bits, components):
+  return segment(0xC1, struct.pack(">BHHB", bits, 9, 9, components) + bytes(3 * components))
+
+
+def png_of(bits, color, *chunks):
+  return (
+    b"\x89PNG\r\n\x1a\n"
+    + chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, bits, color, 0, 0, 0))
+    + b"".join(chunks)
+    + chunk(b"IEND", b"")
+  )
+
+
+CONTROL = (
+  b"!\xf9\x04%c\0\0\0\0"  # before a GIF's frame: flags, of which the lowest says transparent
+)
+
+
+@pytest.mark.parametrize(
+  ("data", "mode"),
+  [
+    (jpeg(deep(8, 1)), "grey"),
+    (jpeg(deep(8, 4)), "CMYK"),
+    (jpeg(deep(12, 3)), "12-bit RGB"),
+    (jpeg(deep(8, 2)), "2 components"),
+    (png_of(1, 0), "grey"),
+    (png_of(16, 0), "16-bit grey"),
+    (png_of(16, 0, chunk(b"tRNS", bytes(2))), "16-bit grey with alpha"),
+    (png_of(16, 2), "16-bit RGB"),
+    (png_of(4, 3, chunk(b"PLTE", bytes(3))), "palette"),
+    (png_of(8, 3, chunk(b"PLTE", bytes(3)), chunk(b"tRNS", b"\0")), "palette with alpha"),
+    (png_of(8, 4), "grey with alpha"),
+    (png_of(8, 6), "RGB with alpha"),
+    (png_of(16, 6), "16-bit RGB with alpha"),
+    (webp((CANVAS[0], b"\x10" + CANVAS[1][1:]), LOSSY), "RGB with alpha"),
+    (bmp(40, 9, 9, form="ii", bits=8), "palette"),
+    (bmp(12, 9, 9, form="HH", bits=4), "palette"),
+    (bmp(40, 9, 9, form="ii", bits=32), "RGB"),
+    (bmp(124, 9, 9, form="ii", bits=32, compression=3, masks=b"\xff" * 16), "RGB with alpha"),
+    (bmp(124, 9, 9, form="ii", bits=32, compression=3, masks=b"\xff" * 12 + bytes(4)), "RGB"),
+    # Of the short header alpha's mask is no part: pixels stand there.
+    (bmp(40, 9, 9, form="ii", bits=32, compression=3, masks=b"\xff" * 16), "RGB"),
+    (gif(CONTROL % 1, gif_frame(0, 0, 9, 9)), "palette with alpha"),
+    (gif(CONTROL % 8, gif_frame(0, 0, 9, 9), CONTROL % 1, gif_frame(0, 0, 9, 9)), "palette"),
+  ],
+)
+def test_what_a_pixel_is_follows_from_the_structure(data, mode):
+  assert headers.read(data).mode == mode
+
+
+def test_the_passes_of_a_jpeg_are_its_scans_and_nothing_that_looks_like_one():
+  one = jpeg(frame(0xC2, 300, 200))
+  assert headers.read(one).passes == 1
+  assert headers.read(one + SCAN * 4).passes == 5
+  # Where the first scan has all three components, libjpeg reads no other.
+  all_three = segment(0xDA, b"\3" + bytes(9))
+  baseline = b"\xff\xd8" + frame(0xC0, 300, 200) + all_three + SCAN * 4
+  assert headers.read(baseline).passes == 1
+  assert headers.read(jpeg(frame(0xC0, 300, 200)) + SCAN * 4).passes == 5
+  # In metadata before the first scan, a thumbnail has scans of its own.
+  assert headers.read(jpeg(segment(0xE1, SCAN * 40), frame(0xC2, 300, 200))).passes == 1
+  # A film behind the end may hold the bytes of any number of scans; so may a comment between two.
+  film = b"\xff\xd9" + SCAN * 1000
+  assert headers.read(one + b"\1\xff\0\2\xff\xd0\3" + SCAN * 4 + film).passes == 5
+  assert headers.read(one + segment(0xFE, SCAN * 20 + b"\xff\xd9") + SCAN * 30).passes == 31
+
+
+def test_the_work_counts_every_pass_and_no_row_or_pass_as_nothing():
+  assert Header("PNG", 300, 200, "RGB").work == 60_000
+  assert Header("JPEG", 300, 200, "RGB", passes=10).work == 600_000
+  assert Header("PNG", 1, 50_000, "RGB").work == 64 * 50_000
+  assert Header("JPEG", 1, 1, "RGB", passes=10).work == 10 * 4096
+
+
+def test_what_is_slow_by_the_byte_counts_its_bytes():
+  rle = bmp(40, 100, 100, form="ii", bits=8, compression=1) + bytes(1000)
+  assert headers.read(rle).work == 128 * 10_000 + 64 * len(rle)
+  plain = bmp(40, 100, 100, form="ii", bits=8) + bytes(1000)
+  assert headers.read(plain).work == 10_000
+  arithmetic = jpeg(frame(0xC9, 100, 100)) + bytes(1000)
+  assert headers.read(arithmetic).work == 10_000 + 22 * len(arithmetic)
+
+
+@pytest.mark.parametrize(
+  "piece",
+  [
+    lambda n: jpeg(segment(0xFE, b"") * n, frame(0xC0, 9, 9)),
+    lambda n: jpeg(b"\xff\xd0" * n, frame(0xC0, 9, 9)),
+    lambda n: jpeg(frame(0xC0, 9, 9)) + SCAN * 20 + b"\xff\x01" * n,
+    lambda n: png_of(8, 2, chunk(b"IDAT", b"") * n),
+    lambda n: webp(LOSSY, *[(b"ABCD", b"")] * n),
+    lambda n: gif(b"!\xfe" + b"\1." * n + b"\0", gif_frame(0, 0, 9, 9)),
+    lambda n: gif(gif_frame(0, 0, 9, 9), b"." * n),
+  ],
+  ids="jpeg-segments jpeg-markers jpeg-after png webp gif-blocks gif-bytes".split(),
+)
+def test_a_file_in_countless_pieces_is_refused_and_one_in_many_is_not(piece):
+  headers.read(piece(50_000))
+  with pytest.raises(ValueError, match="segments, chunks or blocks"):
+    headers.read(piece(80_000))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -131,11 +246,11 @@ def test_damaged_orientation_is_taken_as_upright(tiff):
 @pytest.mark.parametrize(
   ("data", "shortest"),
   [
-    (jpeg(frame(0xC0, 300, 200)), len(jpeg(frame(0xC0, 300, 200))) - len(SCAN) + 2),
+    (jpeg(frame(0xC0, 300, 200)), len(jpeg(frame(0xC0, 300, 200))) - len(SCAN) + 4),
     (png(chunk(b"IDAT", b"any")), None),
     (webp(CANVAS, LOSSY), None),
     (gif(GIF_COMMENT, gif_frame(5, 6, 7, 8)), None),
-    (bmp(40, 300, 200, form="ii"), 26),
+    (bmp(40, 300, 200, form="ii"), 34),
   ],
   ids=["jpeg", "png", "webp", "gif", "bmp"],
 )

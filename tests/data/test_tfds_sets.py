@@ -194,7 +194,7 @@ def test_a_set_that_was_converted_in_place_is_read(data_dir):
     ("dataset_info.json", '{"splits": 3}'),
     ("features.json", "{"),
     ("features.json", "{}"),
-    ("features.json", '{"pythonClassName": "no.such.Feature"}'),
+    ("features.json", '{"pythonClassName": "tensorflow_datasets.core.features.no.Such"}'),
   ],
 )
 def test_damaged_descriptions_are_refused_with_the_mend(data_dir, name, content):
