@@ -248,8 +248,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except Exception as error:
     if job.alone:
       raise
+    if type(error).__name__ == "JaxRuntimeError":
+      job.listen()  # a collective fails where another process is at fault, which then ends this one
     traceback.print_exc()
     return _end(job, 1, f"error: {type(error).__name__}: {' '.join(str(error).split())}")
+  job.leave(0, "")
   return 0
 
 

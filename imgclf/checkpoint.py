@@ -6,7 +6,6 @@ appears with one rename, when all of it is on the disk. Knows no model and no co
 
 from collections.abc import Mapping
 import concurrent.futures
-import errno
 import functools
 import logging
 import math
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from imgclf import array_files, manifest, named, parallel
-from imgclf.errors import UserError
+from imgclf.errors import FORBIDDEN, FULL, UserError, unwritable
 from imgclf.retention import ranking, retained
 
 _log = logging.getLogger("imgclf")
@@ -406,13 +405,10 @@ class Checkpoints:
 
   def _mendable(self, error: Exception) -> Exception:
     """Returns a UserError where the user can mend the failed save, else the error itself."""
-    for code in _USERS_TO_MEND:
+    for code in (*FULL, *FORBIDDEN):
       # Tensorstore raises ValueErrors that carry the system's words.
       if getattr(error, "errno", None) == code or os.strerror(code) in str(error):
-        return UserError(
-          f"{self.folder}: a checkpoint can't be written ({os.strerror(code)}); make room or give a "
-          "--workdir that you may write to, then run the same command again"
-        )
+        return unwritable(self.folder, OSError(code, os.strerror(code)), "a checkpoint ")
     return error
 
   def _refusal(self, step: int, reason: str) -> UserError:
@@ -428,12 +424,6 @@ class Checkpoints:
     if len(steps) > 12:
       steps = [*steps[:3], "...", *steps[-8:]]
     return f"there are the steps {', '.join(steps)}"
-
-
-_USERS_TO_MEND = (
-  *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
-  errno.ENOTDIR,
-)
 
 
 def _plain(metrics: Mapping[str, float] | None) -> dict[str, float | None] | None:

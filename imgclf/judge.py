@@ -15,7 +15,7 @@ from imgclf import metrics, parallel
 from imgclf.data import loader
 from imgclf.data.images import ImageError
 from imgclf.interrupt import Abandoned
-from imgclf.tables import printable
+from imgclf.text import printable
 
 _log = logging.getLogger("imgclf")
 

@@ -13,7 +13,7 @@ import time
 from typing import Any
 import uuid
 
-from imgclf.errors import UserError
+from imgclf.errors import UserError, unwritable
 
 try:
   import fcntl
@@ -45,9 +45,7 @@ class Lock:
       self.path.parent.mkdir(parents=True, exist_ok=True)
       self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-      raise UserError(
-        f"{self.path}: can't be written ({error.strerror}); give a --workdir that you may write to"
-      ) from error
+      raise unwritable(self.path, error) from error
     try:
       if not _lock(self._handle):
         raise _refusal(self.path)
@@ -105,7 +103,7 @@ class Lock:
     except OSError as error:
       os.close(self._handle)
       self._handle = None
-      raise UserError(f"{self.path}: can't be written ({error.strerror}); make room") from error
+      raise unwritable(self.path, error) from error
 
 
 def refuse_if_held(path: str | os.PathLike[str]) -> None:

@@ -24,8 +24,9 @@ AXIS = "batch"
 # that waits keep a device busy. On CPUs JAX 0.10 aborts when steps with collectives pile up without a bound.
 IN_FLIGHT = 2
 
-# JAX ends every process of a job when it has not heard of one of them for so long. Its default is 100.
-HEARTBEAT_SECONDS = 12
+# JAX ends every process of a job when it has not heard of one of them for so long; imgclf/job.py is faster and
+# says more, and this comes after it. Its default is 100.
+HEARTBEAT_SECONDS = 30
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

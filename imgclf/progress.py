@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 import tensorboardX
 
-from imgclf.errors import UserError
+from imgclf.errors import unwritable
 from imgclf.records import json_line, number, truncate_metrics
 from imgclf.tables import (
   evaluation_line,
@@ -173,7 +173,7 @@ class Progress:
     try:
       return self._enter()
     except OSError as error:
-      raise _unwritable(error.filename or self._metrics_file or "", error) from error
+      raise unwritable(error.filename or self._metrics_file or "", error) from error
 
   def _enter(self) -> "Progress":
     with contextlib.ExitStack() as stack:
@@ -216,7 +216,7 @@ class Progress:
     try:
       self._open.close()
     except OSError as error:
-      raise _unwritable(path or "", error) from error
+      raise unwritable(path or "", error) from error
 
   def step(self, step: int, *, waited: float) -> None:
     """Takes note that a step was dispatched; costs about a microsecond and prints nothing.
@@ -260,7 +260,7 @@ class Progress:
         self._file.write(json_line(record))
         self._file.flush()
       except OSError as error:
-        raise _unwritable(self._file.name, error) from error
+        raise unwritable(self._file.name, error) from error
     if self._writer is not None:
       for name, value in values.items():
         if value is not None:
@@ -336,10 +336,3 @@ class Progress:
     loss = "loss -" if self._loss is None else f"loss {self._loss:.4f}"
     rest = "  ".join([self._activity or loss, *self._pace()])
     return _bar_line(self.console, steps, self._step, self._total_steps, rest)
-
-
-def _unwritable(path: str | os.PathLike, error: OSError) -> UserError:
-  return UserError(
-    f"{os.fspath(path)}: can't be written ({error.strerror}); make room or give a --workdir that you may "
-    "write to, then run the same command again"
-  )

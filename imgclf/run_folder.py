@@ -6,7 +6,6 @@ Knows neither jax nor orbax, nor how many processes there are: in a job of sever
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import difflib
-import errno
 import hashlib
 import json
 import math
@@ -19,7 +18,7 @@ from ml_collections import config_dict
 import numpy as np
 
 from imgclf import config as configs
-from imgclf.errors import UserError
+from imgclf.errors import UserError, unwritable
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -271,9 +270,7 @@ class RunFolder:
         temporary.unlink(missing_ok=True)
         raise
     except OSError as error:
-      full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-      mend = "make room" if full else "give a --workdir that you may write to"
-      raise UserError(f"{path}: can't be written ({error.strerror}); {mend}") from error
+      raise unwritable(path, error) from error
 
 
 def _subfolders(parent: pathlib.Path) -> Iterable[pathlib.Path]:

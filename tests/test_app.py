@@ -68,7 +68,7 @@ def test_what_ends_a_run_has_its_exit_code(monkeypatch, error, code):
 
 @pytest.mark.parametrize("kind", [UserError, Diverged, Stopped])
 def test_what_a_terminal_would_obey_in_a_name_is_escaped(monkeypatch, capsys, kind):
-  def fail(arguments):
+  def fail(*_):
     raise kind("cats\x1b[2J\x07\x9b31m\u202etac\udcff.png: is wrong")
 
   monkeypatch.setattr(app, "run", fail)

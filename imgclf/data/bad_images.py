@@ -9,7 +9,7 @@ import pathlib
 import threading
 
 from imgclf.data.images import ImageError
-from imgclf.errors import UserError
+from imgclf.errors import UserError, unwritable
 
 
 class BadImages:
@@ -49,10 +49,7 @@ class BadImages:
             file.write(("\n" * self._cut + line).encode())
           self._cut = False
         except OSError as failed:
-          raise UserError(
-            f"{self._path}: can't be written ({failed.strerror}); make room, then run the same command "
-            "again"
-          ) from failed
+          raise unwritable(self._path, failed) from failed
       if len(self.names) > self._max_share * self._total:
         raise UserError(
           f"{len(self.names)} of {self._total} training images can't be decoded, which is more than "
