@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 
-from conftest import fresh_environment
+from fresh import fresh_environment
 import numpy as np
 from PIL import Image
 import pytest
