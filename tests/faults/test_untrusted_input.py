@@ -1,6 +1,7 @@
 """Files that come from elsewhere are data: nothing in them is run, followed out of its folder or obeyed by a screen."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -18,7 +19,7 @@ import imgclf
 from imgclf import app
 from imgclf.data import csv_files, datasets, folders, images, tfds_sets
 from imgclf.errors import UserError
-from imgclf.modes import check
+from imgclf.modes import check, predict
 from imgclf.run_folder import RunFolder
 
 
@@ -281,9 +282,10 @@ def test_predict_follows_no_link_out_of_a_folder_but_takes_one_that_is_named(run
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_a_name_starts_no_formula_in_a_spreadsheet(run, tmp_path, monkeypatch, start):
-  classes = json.loads((run / "classes.json").read_text())
-  classes = [f"{start}{name}" for name in classes]
-  (run / "classes.json").write_text(json.dumps(classes))
+  restored = imgclf.load(run)
+  classes = [f"{start}{name}" for name in restored.classes]
+  renamed = dataclasses.replace(restored, classes=classes)
+  monkeypatch.setattr(predict, "load", lambda *_: renamed)
   monkeypatch.chdir(tmp_path)
   name = f"{start}cmd|' calc'!A0.png"
   (tmp_path / name).write_bytes(png())
