@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent), str(HERE)]
 from fresh import assert_same_bits, saved_state  # noqa: E402
 from runs import Run  # noqa: E402
 
-STEPS = 600
+STEPS = 300
 
 
 def newest(run):
@@ -67,7 +67,7 @@ def one_start(run, draw, disk, done):
     }
   run.start(**environment)
   (process,) = run.processes
-  until = time.monotonic() + draw.uniform(0.5, 12)
+  until = time.monotonic() + draw.uniform(0.5, 25)
   while time.monotonic() < until and process.poll() is None:
     time.sleep(0.005)
   allowed = {0}
