@@ -5,31 +5,23 @@ appears with one rename, when all of it is on the disk. Knows no model and no co
 """
 
 from collections.abc import Mapping
-import concurrent.futures
 import functools
 import logging
 import math
 import os
 import pathlib
-import shutil
 from typing import Any
 
-import numpy as np
-
 from imgclf import array_files, manifest, named, parallel
-from imgclf.errors import FORBIDDEN, FULL, UserError, unwritable
+from imgclf.errors import UserError
 from imgclf.retention import ranking, retained
+from imgclf.saving import Saver, mendable
+from imgclf.text import printable
 
 _log = logging.getLogger("imgclf")
 
-# A step is written in the first and deleted from the second; a rename takes it from or to its place. So what
-# a kill cuts short is never listed.
-_SAVING, _DELETED = ".saving", ".deleted"
 # Where training moves a checkpoint that is not what was saved, to be looked at.
 _DAMAGED = "damaged"
-
-# What the files of a checkpoint take beside the arrays themselves, at most; of a small state, most of it.
-_OVERHEAD = 1_000_000
 
 
 class Checkpoints:
@@ -74,28 +66,13 @@ class Checkpoints:
       retained, latest=keep_latest, best=keep_best, every=keep_every
     )
     self._read_only = read_only
-    self._writes = not read_only and parallel.process_index() == 0
-    self._worker = concurrent.futures.ThreadPoolExecutor(1, "imgclf-save")
-    self._under_way: concurrent.futures.Future[None] | None = None
+    writes = not read_only and parallel.process_index() == 0
+    self._saver = Saver(self.folder) if writes else None
     # The figures of every step whose manifest is sound, and why the others are not.
     self._figures: dict[int, Mapping[str, float | None] | None] = {}
     self._damaged: dict[int, str] = {}
     self._verified: set[int] = set()
-    try:
-      if self._writes:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self.folder / _SAVING, ignore_errors=True)
-      found = sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
-    except FileNotFoundError:
-      found = []
-    except OSError as error:
-      raise self._mendable(error) from error
-    self._clear_deleted()
-    for step in found:
-      try:
-        self._figures[step] = manifest.read(self._path(step)).figures
-      except manifest.Damaged as damage:
-        self._damaged[step] = str(damage)
+    self._list()
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -130,31 +107,15 @@ class Checkpoints:
     if steps and step < steps[-1]:
       raise ValueError(f"step {step} can't be saved: step {steps[-1]} is there already")
     full, empty = named.split_arrays(state)
-    self._refuse_full_disk(sum(array.nbytes for array in full.values()) + _OVERHEAD)
     figures = _plain(metrics)
+    scores = self._scores() | {step: self._score(figures)}
+    dropped = sorted(scores.keys() - self._retained(scores))
+    if self._saver is not None:
+      self._saver.submit(step, full, empty, figures, self._run, dropped)
     self._figures[step] = figures
     self._verified.add(step)
-    keep = self._retained(self._scores())
-    dropped = [s for s in self._figures if s not in keep]
     for old in dropped:
       del self._figures[old]
-    if not self._writes:
-      return
-    # Copies, since the caller's arrays may change or be donated while they are written.
-    arrays = {path: np.array(array) for path, array in full.items()}
-
-    def write() -> None:
-      temporary, final = self.folder / _SAVING / str(step), self._path(step)
-      temporary.mkdir(parents=True)
-      array_files.write(temporary / "state", arrays, empty)
-      manifest.write(temporary, figures, self._run)
-      temporary.rename(final)
-      temporary.parent.rmdir()
-      manifest.sync_folder(self.folder)
-      for old in dropped:
-        self._delete(old)
-
-    self._under_way = self._worker.submit(write)
 
   def steps(self) -> list[int]:
     """Returns the steps that are complete and whose manifest is sound, rising.
@@ -193,11 +154,11 @@ class Checkpoints:
     """
     self.wait()
     self._figures[step] = _plain(metrics)
-    if self._writes:
+    if self._saver is not None:
       try:
         manifest.add_figures(self._path(step), self._figures[step] or {})
       except OSError as error:
-        raise self._mendable(error) from error
+        raise mendable(self.folder, error) from error
 
   def run(self, step: int) -> Mapping[str, Any]:
     """Returns what the run was that saved a step.
@@ -227,7 +188,7 @@ class Checkpoints:
         return step
       if len(candidates) == 1:
         raise self._refusal(step, damage)
-      _log.warning("%s: is damaged (%s) and is passed over", self._path(step), damage)
+      _log.warning("%s", printable(f"{self._path(step)}: is damaged ({damage}) and is passed over"))
     raise UserError(
       f"{self.folder}: no checkpoint is sound, the last was that of step {candidates[-1]} "
       f"({self.damage(candidates[-1])}); restore the folder from a copy, or train again"
@@ -294,12 +255,12 @@ class Checkpoints:
           break
         target = target.with_name(f"{step}-{again}")
       told.append(f"checkpoint {step} is damaged ({damage}); it was moved to {target}")
-      if self._writes:
+      if self._saver is not None:
         try:
           target.parent.mkdir(exist_ok=True)
           self._path(step).rename(target)
         except OSError as error:
-          raise self._mendable(error) from error
+          raise mendable(self.folder, error) from error
     if told and not above:
       told.append("no sound checkpoint is left: the run begins anew")
     self._damaged.clear()
@@ -334,7 +295,7 @@ class Checkpoints:
 
   def poll(self) -> None:
     """Raises what `wait` would raise, without waiting; costs next to nothing."""
-    if self._under_way is not None and self._under_way.done():
+    if self._saver is not None and self._saver.done():
       self.wait()
 
   def wait(self) -> None:
@@ -343,29 +304,36 @@ class Checkpoints:
     Raises:
       UserError: if the last save failed for a reason that the user can mend; other errors as they are.
     """
-    under_way, self._under_way = self._under_way, None
-    if under_way is None:
+    if self._saver is None:
       return
     try:
-      under_way.result()
-    except Exception as error:
-      self._forget_failed()
-      raise self._mendable(error) from error
+      self._saver.wait()
+    except Exception:
+      self._list()  # what the step that failed would have replaced is still there, and it is not
+      raise
 
   def close(self) -> None:
     """Waits for the last save, like `wait`, and ends the thread that saves."""
     try:
       self.wait()
     finally:
-      self._worker.shutdown()
+      if self._saver is not None:
+        self._saver.close()
 
-  def _forget_failed(self) -> None:
-    """After a save that failed: what it would have replaced is still there, and it is not."""
-    shutil.rmtree(self.folder / _SAVING, ignore_errors=True)
-    there = {int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()}
-    self._figures = {step: value for step, value in self._figures.items() if step in there}
-    for step in there - self._damaged.keys() - self._figures.keys():
-      self._figures[step] = manifest.read(self._path(step)).figures
+  def _list(self) -> None:
+    """Looks up which steps there are, and reads their manifests."""
+    self._figures.clear()
+    try:
+      found = sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
+    except FileNotFoundError:
+      found = []
+    except OSError as error:
+      raise mendable(self.folder, error) from error
+    for step in found:
+      try:
+        self._figures[step] = manifest.read(self._path(step)).figures
+      except manifest.Damaged as damage:
+        self._damaged[step] = str(damage)
 
   def _path(self, step: int) -> pathlib.Path:
     return self.folder / str(step)
@@ -378,38 +346,6 @@ class Checkpoints:
     if not isinstance(value, int | float):
       return -math.inf
     return -value if self._best_metric == "loss" else value
-
-  def _delete(self, step: int) -> None:
-    target = self.folder / _DELETED / str(step)
-    try:
-      target.parent.mkdir(exist_ok=True)
-      self._path(step).rename(target)
-    except FileNotFoundError:  # by hand, in between
-      pass
-    self._clear_deleted()
-
-  def _clear_deleted(self) -> None:
-    # What can't be removed now is tried again at the next call; it takes room and does no harm.
-    if self._writes:
-      shutil.rmtree(self.folder / _DELETED, ignore_errors=True)
-
-  def _refuse_full_disk(self, needed: int) -> None:
-    if not self._writes:
-      return
-    free = shutil.disk_usage(self.folder).free
-    if free < needed:
-      raise UserError(
-        f"{self.folder}: a checkpoint needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; "
-        "make room, then run the same command again"
-      )
-
-  def _mendable(self, error: Exception) -> Exception:
-    """Returns a UserError where the user can mend the failed save, else the error itself."""
-    for code in (*FULL, *FORBIDDEN):
-      # Tensorstore raises ValueErrors that carry the system's words.
-      if getattr(error, "errno", None) == code or os.strerror(code) in str(error):
-        return unwritable(self.folder, OSError(code, os.strerror(code)), "a checkpoint ")
-    return error
 
   def _refusal(self, step: int, reason: str) -> UserError:
     return UserError(

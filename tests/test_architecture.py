@@ -19,6 +19,7 @@ LAYERS = (
     *("imgclf.checkpoint", "imgclf.run_folder", "imgclf.progress", "imgclf.steps"),
     *("imgclf.data", "imgclf.memory"),
   ),
+  ("imgclf.saving",),
   ("imgclf.array_files",),
   (
     *("imgclf.models", "imgclf.optim", "imgclf.augment", "imgclf.metrics", "imgclf.state"),
