@@ -19,7 +19,7 @@ from imgclf.checkpoint import Checkpoints
 from imgclf.data import loader
 from imgclf.data.bad_images import BadImages
 from imgclf.data.files import some
-from imgclf.errors import Diverged
+from imgclf.errors import Diverged, UserError
 from imgclf.interrupt import Abandoned, Interrupt
 from imgclf.judge import judge, split_batches
 from imgclf.plan import Plan
@@ -87,7 +87,12 @@ class Loop:
     window: list[steps.Metrics] = []
     under_way: collections.deque[steps.Metrics] = collections.deque()
     for step in range(begun + 1, every.total + 1):
-      batch, waited = next(batches)
+      try:
+        batch, waited = next(batches)
+      except UserError:
+        unmade = self._wait(under_way, 0)
+        self._stop(current, begun, step - 1 - unmade, window[: len(window) - unmade])
+        raise
       current, result = self.train_step(current, parallel.shard(batch))
       self.shown.step(step, waited=waited)
       self.checkpoints.poll()
@@ -108,6 +113,9 @@ class Loop:
           figures = self._evaluate(current, step)
         except Abandoned:
           return self._stop(current, begun, step, window)
+        except UserError:
+          self._stop(current, begun, step, window)
+          raise
         saving = saving or self.checkpoints.improves(figures)
       if saving:
         self._save(step, current, figures)
@@ -130,7 +138,7 @@ class Loop:
   def _stop(
     self, current: state.TrainState, begun: int, made: int, window: list[steps.Metrics]
   ) -> bool:
-    """Logs and saves the steps up to `made`, the last one that was made."""
+    """Logs and saves the steps up to `made`, the last one that was made: by a signal, or a bad image."""
     if window:
       self._log(window, made)
     if made > begun:

@@ -1,6 +1,7 @@
 """The disk is full at some write: one clear line, and what was saved before is sound."""
 
 import collections
+import errno
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from fresh import ROOT, fresh_environment
 import pytest
 
 import imgclf
+from imgclf import array_files
 
 # In one process, so that a trial costs no start-up. From the write numbered `at` on all of them fail.
 TRIALS = """
@@ -118,3 +120,19 @@ def test_a_save_that_would_not_fit_is_refused_before_anything_is_written(
   ):
     imgclf.train(small_config, tmp_path, quiet=True)
   assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == before
+
+
+def test_a_save_that_fails_in_the_background_ends_the_run_at_the_next_step(
+  tmp_path, small_config, monkeypatch
+):
+  def write(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(array_files, "write", write)
+  small_config.train.total_steps = 1000
+  small_config.eval.every_steps = 1000
+  small_config.log.every_steps = 1
+  with pytest.raises(imgclf.UserError, match=r"a checkpoint can't be written \(No space"):
+    imgclf.train(small_config, tmp_path, quiet=True)
+  # Saved after step 3; the next save, which waits for that one, would have been after step 6.
+  assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) < 6

@@ -15,6 +15,7 @@ import pytest
 import imgclf
 from imgclf import config as configs
 from imgclf import models, progress, state
+from imgclf.data import datasets, loader
 from imgclf.errors import Diverged, Stopped, UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -328,3 +329,30 @@ assert app.main(["--mode=predict", f"--workdir={run}", f"--images={run}/{image}"
 print("tensorflow" in sys.modules)
 """
   assert run_python(code, digits_dir, tmp_path).splitlines()[-1] == "False"
+
+
+def test_a_bad_image_ends_the_run_and_no_step_before_it_is_lost(small_config, tmp_path):
+  rng = np.random.default_rng(0)
+  for split, count in (("train", 64), ("validation", 16)):
+    for i in range(count):
+      path = tmp_path / "set" / split / "ab"[i % 2] / f"{i}.png"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+  small_config.dataset.name = f"folder:{tmp_path / 'set'}"
+  small_config.train.total_steps = 12
+  small_config.checkpoint.every_steps = 12
+  small_config.eval.every_steps = 4
+  small_config.dataset.threads, small_config.dataset.prefetch = 0, 1
+  whole = imgclf.train(small_config, tmp_path / "whole", quiet=True)
+  # One image of the third batch, then one of validation.
+  records = datasets.open(small_config.dataset).records("train")
+  late = loader.train_examples(records, small_config, 2)[3].name
+  for path, saved in ((late, 2), (str(tmp_path / "set" / "validation" / "a" / "2.png"), 4)):
+    before = pathlib.Path(path).read_bytes()
+    pathlib.Path(path).write_bytes(before[:-20])
+    with pytest.raises(UserError, match=pathlib.Path(path).name):
+      imgclf.train(small_config, tmp_path / "run", quiet=True)
+    assert saved_state(tmp_path / "run")[0] == saved
+    pathlib.Path(path).write_bytes(before)
+  assert imgclf.train(small_config, tmp_path / "run", quiet=True) == whole
+  assert_same_bits(saved_state(tmp_path / "whole"), saved_state(tmp_path / "run"))
