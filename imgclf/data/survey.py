@@ -204,7 +204,7 @@ class _Look:
       head = images.header(record.data, record.name)
       crop = self._crop(record)
     except images.ImageError as error:
-      return _Fact(record.label, digest=digest, undecoded=_reason(error, record.name))
+      return _Fact(record.label, digest=digest, undecoded=error.reason)
     ending = os.path.splitext(record.name)[1].lower()
     return _Fact(
       record.label,

@@ -17,8 +17,6 @@ from imgclf.output import checked, whole_file
 
 # Lines that are printed of each list, and rows of classes; the JSON file has them all.
 SHOWN = 10
-# How each of these reasons begins.
-_UNDECODED = "cannot be decoded as an image "
 
 
 def run(
@@ -135,10 +133,7 @@ def _print(report: Mapping[str, Any], seconds: float, console: tables.Console) -
   _print_copies(report, console)
   _print_list(
     "unreadable",
-    [
-      (f"{_shown(report, row)} ({row['part']})", row["reason"].removeprefix(_UNDECODED))
-      for row in report["unreadable"]
-    ],
+    [(f"{_shown(report, row)} ({row['part']})", row["reason"]) for row in report["unreadable"]],
     console,
   )
   if report["stops"]:

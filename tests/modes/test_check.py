@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from conftest import ROOT, fresh_environment
+from fresh import ROOT, fresh_environment
 import numpy as np
 from PIL import Image
 import pytest
