@@ -57,14 +57,15 @@ def _quiet_after_failure() -> Iterator[None]:
   and each prints a traceback.
   """
 
+  hook, log = sys.unraisablehook, logging.getLogger("asyncio")
+
   def other(unraisable: Any) -> None:
     if str(unraisable.exc_value) != "Event loop is closed":
-      sys.__unraisablehook__(unraisable)
+      hook(unraisable)
 
   def asked_for(record: logging.LogRecord) -> bool:
     return "exception was never retrieved" not in record.getMessage()
 
-  hook, log = sys.unraisablehook, logging.getLogger("asyncio")
   sys.unraisablehook = other
   log.addFilter(asked_for)
   yield

@@ -14,7 +14,7 @@ from typing import Any
 
 from imgclf import array_files, manifest, named, parallel
 from imgclf.errors import UserError
-from imgclf.retention import ranking, retained
+from imgclf.retention import meant, ranking, retained
 from imgclf.saving import Saver, mendable
 from imgclf.text import printable
 
@@ -181,7 +181,10 @@ class Checkpoints:
       UserError: naming the steps there are, if it is none of them; or what is damaged, if it is asked
         for by its number or nothing sound is left.
     """
-    candidates = self._candidates(text)
+    self.wait()
+    candidates = meant(text, self._scores(), self._damaged)
+    if not candidates:
+      raise self._no_such(text)
     for step in candidates:
       damage = self.damage(step)
       if damage is None:
@@ -197,28 +200,6 @@ class Checkpoints:
   def newest_sound(self) -> int:
     """Returns the newest step all of whose files are what was saved, or 0 where there is none."""
     return next((step for step in reversed(self.steps()) if self.damage(step) is None), 0)
-
-  def _candidates(self, text: str) -> list[int]:
-    there = sorted({*self.steps(), *self._damaged}, reverse=True)
-    if not there:
-      raise UserError(f"--step={text}: {self.folder}: {self._there_are()}")
-    if text == "latest":
-      return there
-    if text == "best":
-      best = ranking(self._scores())
-      if not best and not self._damaged:
-        raise UserError(
-          f"--step=best: no checkpoint in {self.folder} has a validation figure to rank it by; "
-          f"give --step=latest, or a number; {self._there_are()}"
-        )
-      # What can't be ranked may have been the best, and is told; of the rest the newest is the likeliest.
-      return list(dict.fromkeys([*sorted(self._damaged, reverse=True), *best, *there]))
-    if not text.isdecimal() or int(text) not in there:
-      raise UserError(
-        f"--step={text}: no such checkpoint in {self.folder}; give best, latest or a number; "
-        f"{self._there_are()}"
-      )
-    return [int(text)]
 
   def damage(self, step: int) -> str | None:
     """Returns what is wrong with a step that is there, naming the file; None if all of it is as saved."""
@@ -346,6 +327,19 @@ class Checkpoints:
     if not isinstance(value, int | float):
       return -math.inf
     return -value if self._best_metric == "loss" else value
+
+  def _no_such(self, text: str) -> UserError:
+    there = self._there_are()
+    if not self._figures:
+      return UserError(f"--step={text}: {self.folder}: {there}")
+    if text == "best":
+      return UserError(
+        f"--step=best: no checkpoint in {self.folder} has a validation figure to rank it by; give "
+        f"--step=latest, or a number; {there}"
+      )
+    return UserError(
+      f"--step={text}: no such checkpoint in {self.folder}; give best, latest or a number; {there}"
+    )
 
   def _refusal(self, step: int, reason: str) -> UserError:
     return UserError(

@@ -49,6 +49,7 @@ class Interrupt:
     self._idle = True
     self._abandonable = False
     self._previous: dict[int, Any] = {}
+    self._previous_hook: Callable[[Any], object] = sys.unraisablehook
     self._previous_descriptor = -1
     self._seen = 0
     self._inlet: socket.socket | None = None
@@ -65,6 +66,7 @@ class Interrupt:
     for number in (signal.SIGINT, signal.SIGTERM):
       # None: a handler from outside Python, such as jax.distributed's.
       self._previous[number] = signal.signal(number, self._in_main_thread) or signal.SIG_DFL
+    self._previous_hook, sys.unraisablehook = sys.unraisablehook, self._swallowed
     threading.Thread(target=self._watch, args=(outlet,), daemon=True, name="signals").start()
     return self
 
@@ -74,6 +76,7 @@ class Interrupt:
     for number, previous in self._previous.items():
       signal.signal(number, previous)
     signal.set_wakeup_fd(self._previous_descriptor, warn_on_full_buffer=False)
+    sys.unraisablehook = self._previous_hook
     self._inlet.close()  # ends the thread
     self._inlet = None
 
@@ -108,6 +111,16 @@ class Interrupt:
       raise Stopped("nothing was to be saved; the same command starts again")
     if self._abandonable:
       raise Abandoned
+
+  def _swallowed(self, unraisable: Any) -> None:
+    """Raises anew what came up in a callback of the garbage collector or the like, where Python drops it."""
+    if isinstance(unraisable.exc_value, Stopped | Abandoned) and self.signal_name is not None:
+      # From another thread, and later: here it would be raised within the callback once more.
+      again = threading.Timer(0.05, self.forward, [signal.Signals[self.signal_name]])
+      again.daemon = True
+      again.start()
+    else:
+      self._previous_hook(unraisable)
 
   def _note(self, number: int) -> None:
     if self.signal_name is None:

@@ -1,6 +1,6 @@
-"""Which checkpoints stay. Pure: steps and scores in, steps out."""
+"""Which checkpoints stay, and which are meant. Pure: steps and scores in, steps out."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import math
 
 
@@ -27,3 +27,23 @@ def retained(scores: Mapping[int, float], *, latest: int, best: int, every: int 
       first.setdefault(step // every, step)
     keep.update(step for multiple, step in first.items() if multiple > 0)
   return keep
+
+
+def meant(text: str, scores: Mapping[int, float], damaged: Collection[int]) -> list[int]:
+  """Returns the steps that `best`, `latest` or a number may mean, the likeliest first; none where it is no step.
+
+  Args:
+    text: what the user gave.
+    scores: every step that can be ranked, with its score, as for `ranking`.
+    damaged: steps that are there too, but whose score can't be read.
+  """
+  there = sorted({*scores, *damaged}, reverse=True)
+  if text == "latest":
+    return there
+  if text == "best":
+    best = ranking(scores)
+    if not best and not damaged:
+      return []
+    # What can't be ranked may have been the best; of what has no score the newest is the likeliest.
+    return list(dict.fromkeys([*sorted(damaged, reverse=True), *best, *there]))
+  return [int(text)] if text.isdecimal() and int(text) in there else []
