@@ -20,12 +20,12 @@ def slow(owner, name, seconds, when=lambda *a, **k: True, native=False):
   def slowed(*a, **k):
     if not marked and when(*a, **k):
       marked.append(1)
+      began = time.monotonic()
+      hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000)
+      rate = 100_000 / (time.monotonic() - began)
       print("PHASE", file=sys.stderr, flush=True)
       if native:
         # One long call that Python's handlers must wait for, as a compilation is.
-        began = time.monotonic()
-        hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000)
-        rate = 100_000 / (time.monotonic() - began)
         hashlib.pbkdf2_hmac("sha256", b"", b"", int(rate * seconds))
       else:
         time.sleep(seconds)
@@ -133,6 +133,7 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path, digits_dir, phase):
   run = Run(tmp_path / "run", digits_dir)
   process = run.start(PHASE.format(phase=phase))
   run.wait_for(lambda: "PHASE" in run.printed(0, "err"))
+  time.sleep(0.3)
   process.terminate()
   time.sleep(0.3)
   process.terminate()
