@@ -90,7 +90,8 @@ def _mend(fits: int, examples: int, field: str, parts: int) -> str:
   if fits < 1:
     return "; take a smaller model or image size"
   mend = f"; set it to {fits} or less"
-  if field == "config.train.batch_size":
+  # On CPUs the parts are computed side by side, and take as much as the whole: 435 instead of 412 MB for a resnet18.
+  if field == "config.train.batch_size" and jax.default_backend() != "cpu":
     share = examples // parallel.device_count()
     keep = next(
       (p for p in range(parts + 1, share + 1) if share % p == 0 and examples * parts // p <= fits),
