@@ -141,7 +141,9 @@ class Interrupt:
           if self._seen == 1 and self.on_signal is not None:
             self.on_signal(number)
           if self._idle:
-            threading.Timer(LEAVE_SECONDS, self._end_if_idle).start()
+            timer = threading.Timer(LEAVE_SECONDS, self._end_if_idle)
+            timer.daemon = True  # else Python would wait for it where it does leave by itself
+            timer.start()
 
   def _end_if_idle(self) -> None:
     if self._idle and self._inlet is not None:

@@ -46,10 +46,12 @@ class Lock:
       self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
       raise unwritable(self.path, error) from error
+    locked = True
     try:
       if not _lock(self._handle):
         raise _refusal(self.path)
     except OSError as error:
+      locked = False
       self.notes.append(
         f"this file system has no locks ({error.strerror}); see to it yourself that no second run "
         "is started in the folder"
@@ -58,8 +60,10 @@ class Lock:
       os.close(self._handle)
       raise
     before = _owner(self.path)
-    if before:
+    if before and locked:
       self.notes.append(f"the lock of {_describe(before)}, which is gone, was taken over")
+    elif before:
+      self.notes.append(f"{_describe(before)} stands in the lock file and may still train here")
     self._write(
       {
         "host": socket.gethostname(),

@@ -72,8 +72,13 @@ class Loop:
     except Exception as error:
       if not memory.exhausted(error):
         raise
-      batch_size = self.plan.config["train"]["batch_size"]
-      raise memory.refusal(error, batch_size, "config.train.batch_size") from error
+      config = self.plan.config
+      raise memory.refusal(
+        error,
+        config["train"]["batch_size"],
+        "config.train.batch_size",
+        config["optimizer"]["accumulate_steps"],
+      ) from error
 
   def _run(self, begin: state.TrainState, begun: int) -> bool:
     every = self.plan.every

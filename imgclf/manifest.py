@@ -55,7 +55,8 @@ def read(folder: pathlib.Path) -> Manifest:
     Damaged: if it is missing, can't be read or is not what was written.
   """
   try:
-    text = (folder / NAME).read_text(encoding="utf-8")
+    # Not as text: that would take a carriage return for a line's end.
+    text = (folder / NAME).read_bytes().decode("utf-8")
   except FileNotFoundError:
     raise Damaged(f"{NAME} is missing") from None
   except (OSError, UnicodeDecodeError) as error:
@@ -64,10 +65,12 @@ def read(folder: pathlib.Path) -> Manifest:
     tree = json.loads(text)
     digest = tree.pop("sha256")
     manifest = Manifest(tree["files"], tree["figures"], tree["run"])
+    # Held against the text that it would have, so that a changed space is found too. There is none where a
+    # changed digit made a number infinite.
+    sound = text == _text(manifest) and digest == _digest(tree)
   except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
     raise Damaged(f"{NAME} is no manifest") from None
-  # Held against the text that it would have, so that a changed space is found too.
-  if text != _text(manifest) or digest != _digest(tree):
+  if not sound:
     raise Damaged(f"{NAME} was changed after it was written")
   return manifest
 
@@ -102,8 +105,9 @@ def add_figures(folder: pathlib.Path, figures: Mapping[str, float | None]) -> No
 def _files(folder: pathlib.Path) -> list[str]:
   """Every file below the folder but the manifest; a link counts as the file that it may not be."""
   found = []
-  for top, _, names in os.walk(folder):
+  for top, folders, names in os.walk(folder):
     inside = pathlib.Path(top).relative_to(folder)
+    names += [name for name in folders if os.path.islink(os.path.join(top, name))]
     found += [str((inside / name).as_posix()) for name in names]
   return sorted(path for path in found if path != NAME and not path.startswith(f".{NAME}."))
 

@@ -205,6 +205,9 @@ def open_folder(
     folder.write_splits(source.splits)
     folder.write_classes(classes)
     folder.write_config(config)
+    if not folder.holds_checkpoints():
+      with contextlib.suppress(OSError):  # not there; or for `BadImages` to tell
+        folder.bad_images.unlink()  # of images that were mended since, or of another set
   return folder, changes
 
 

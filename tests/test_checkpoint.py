@@ -22,7 +22,6 @@ import tensorstore
 
 from imgclf.checkpoint import Checkpoints
 from imgclf.errors import UserError
-from imgclf.retention import retained
 
 
 @flax.struct.dataclass
@@ -233,13 +232,6 @@ def test_what_is_kept_is_the_same_when_every_save_is_a_run_of_its_own(tmp_path):
     _save_all(tmp_path / "many", {step: accuracy}, **options)
   assert _on_disk(tmp_path / "many") == [2, 4, 7]
   assert _save_all(tmp_path / "one", accuracies, **options) == [2, 4, 7]
-
-
-def test_the_newest_stays_whatever_the_scores():
-  for scores in ({1: 5.0, 2: 4.0}, {1: -math.inf, 2: -math.inf}, {2: 0.0}):
-    assert 2 in retained(scores, latest=1, best=0, every=None)
-  assert retained({}, latest=2, best=1, every=3) == set()
-  assert retained({4: 1.0}, latest=5, best=5, every=None) == {4}
 
 
 def test_figures_come_back_and_are_strict_json_on_disk(tmp_path):

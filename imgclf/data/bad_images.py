@@ -50,11 +50,12 @@ class BadImages:
           self._cut = False
         except OSError as failed:
           raise unwritable(self._path, failed) from failed
-      if len(self.names) > self._max_share * self._total:
+      # A share as the user writes it: 0.29 * 100 is less than 29.
+      if len(self.names) / self._total > self._max_share:
         raise UserError(
           f"{len(self.names)} of {self._total} training images can't be decoded, which is more than "
-          f"config.dataset.max_bad_share={self._max_share:g}; {self._path} lists them: mend them, take "
-          "them out, or raise the share"
+          f"config.dataset.max_bad_share={self._max_share:g}; {self._path} lists them: mend them and "
+          "remove the list, or raise the share"
         )
 
 
