@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
+import stat
 from typing import Any
 
 NAME = "manifest.json"
@@ -54,6 +55,7 @@ def read(folder: pathlib.Path) -> Manifest:
   Raises:
     Damaged: if it is missing, can't be read or is not what was written.
   """
+  _refuse_irregular(folder, NAME)
   try:
     # Not as text: that would take a carriage return for a line's end.
     text = (folder / NAME).read_bytes().decode("utf-8")
@@ -88,6 +90,7 @@ def verify(folder: pathlib.Path) -> None:
       raise Damaged(f"{path} is missing")
     if path not in wanted:
       raise Damaged(f"{path} is not in {NAME}")
+    _refuse_irregular(folder, path)
     try:
       digest = _sha256(folder / path)
     except OSError as error:
@@ -110,6 +113,16 @@ def _files(folder: pathlib.Path) -> list[str]:
     names += [name for name in folders if os.path.islink(os.path.join(top, name))]
     found += [str((inside / name).as_posix()) for name in names]
   return sorted(path for path in found if path != NAME and not path.startswith(f".{NAME}."))
+
+
+def _refuse_irregular(folder: pathlib.Path, path: str) -> None:
+  """Refuses a pipe or device, from which a read might never come back."""
+  try:
+    mode = os.stat(folder / path).st_mode
+  except OSError:  # for who reads it to say
+    return
+  if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+    raise Damaged(f"{path} is no regular file")
 
 
 def _sha256(path: pathlib.Path, sync: bool = False) -> str:

@@ -1,5 +1,6 @@
 """Signals in every state of a process: what ends at once, what is only noted, what is cut short."""
 
+import gc
 import os
 import signal
 import socket
@@ -274,3 +275,24 @@ except module.Stopped:
   process.terminate()
   out, err = process.communicate(timeout=30)
   assert (process.returncode, out, err) == (0, "stopped\n", "")
+
+
+def test_a_stop_that_a_callback_of_the_garbage_collector_swallows_is_raised_anew(capsys):
+  """Python drops what is raised there; JAX has such a callback, so it is a matter of time."""
+  came = []
+
+  def callback(phase, info):
+    if not came:
+      came.append(phase)
+      signal.raise_signal(signal.SIGTERM)
+
+  gc.callbacks.append(callback)
+  hook = sys.unraisablehook
+  try:
+    with pytest.raises(Stopped), Interrupt():
+      gc.collect()
+      time.sleep(30)
+  finally:
+    gc.callbacks.remove(callback)
+  assert came == ["start"] and capsys.readouterr().err == ""
+  assert sys.unraisablehook == hook

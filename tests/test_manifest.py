@@ -215,3 +215,11 @@ def test_the_manifest_appears_after_all_that_it_tells_of_is_on_the_disk(checkpoi
   wanted = {(checkpoint / path).stat().st_ino for path in (*FILES, "manifest.json")}
   assert wanted <= renamed[0]
   assert checkpoint.stat().st_ino in synced  # and so is its own name
+
+
+@pytest.mark.parametrize("path", ["state/a", "manifest.json"])
+def test_a_pipe_in_a_files_place_is_told_and_not_waited_for(checkpoint, path):
+  (checkpoint / path).unlink()
+  os.mkfifo(checkpoint / path)
+  with pytest.raises(Damaged, match=f"^{path} is no regular file"):
+    manifest.verify(checkpoint)
