@@ -288,10 +288,15 @@ def test_a_stop_that_a_callback_of_the_garbage_collector_swallows_is_raised_anew
 
   gc.callbacks.append(callback)
   hook = sys.unraisablehook
-  try:
-    with pytest.raises(Stopped), Interrupt():
+
+  def wait():
+    with Interrupt():
       gc.collect()
       time.sleep(30)
+
+  try:
+    with pytest.raises(Stopped):
+      wait()
   finally:
     gc.callbacks.remove(callback)
   assert came == ["start"] and capsys.readouterr().err == ""
