@@ -76,7 +76,10 @@ class Interrupt:
     for number, previous in self._previous.items():
       signal.signal(number, previous)
     signal.set_wakeup_fd(self._previous_descriptor, warn_on_full_buffer=False)
-    sys.unraisablehook = self._previous_hook
+    if (
+      sys.unraisablehook == self._swallowed
+    ):  # else another one was put on top, and passes on what is not its own
+      sys.unraisablehook = self._previous_hook
     self._inlet.close()  # ends the thread
     self._inlet = None
 

@@ -16,7 +16,6 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
-import tensorboardX
 
 from imgclf.errors import unwritable
 from imgclf.records import json_line, number, truncate_metrics
@@ -28,6 +27,7 @@ from imgclf.tables import (
   percent,
   print_line,
 )
+from imgclf.tensorboard import EventFile
 
 __all__ = [
   "Progress",
@@ -39,7 +39,6 @@ __all__ = [
 ]
 
 REFRESHES_PER_SECOND = 2
-TENSORBOARD_FLUSH_SECONDS = 10
 MIN_BAR_WIDTH = 5
 
 
@@ -151,7 +150,7 @@ class Progress:
     self._clock = clock
     self._open = contextlib.ExitStack()
     self._file: IO[str] | None = None
-    self._writer: tensorboardX.SummaryWriter | None = None
+    self._writer: EventFile | None = None
     self._live: Live | None = None
 
     self._step = first_step
@@ -185,15 +184,7 @@ class Progress:
         truncate_metrics(path, last)
         self._file = stack.enter_context(path.open("a", encoding="utf-8", newline="\n"))
       if self._tensorboard_dir is not None:
-        self._writer = tensorboardX.SummaryWriter(
-          str(self._tensorboard_dir),
-          purge_step=last + 1,
-          # Unbounded: were its thread to die of a full disk, a bounded queue would hang the run.
-          max_queue=0,
-          flush_secs=TENSORBOARD_FLUSH_SECONDS,
-          # The library's names have seconds, and a second file of the same name erases the first.
-          filename_suffix=f".{time.time_ns()}",
-        )
+        self._writer = EventFile(self._tensorboard_dir, last + 1)
         stack.callback(self._writer.close)
       if self.console.is_interactive:
         self._live = Live(
@@ -255,16 +246,18 @@ class Progress:
       self._loss = values["loss"]
       values |= self._close_window()
     record = {"step": int(step), "split": split, **values, "time": time.time()}
-    if self._file is not None:
-      try:
+    path = self._metrics_file
+    try:
+      if self._file is not None:
         self._file.write(json_line(record))
         self._file.flush()
-      except OSError as error:
-        raise unwritable(self._file.name, error) from error
-    if self._writer is not None:
-      for name, value in values.items():
-        if value is not None:
-          self._writer.add_scalar(f"{split}/{name}", value, int(step))
+      path = self._tensorboard_dir
+      if self._writer is not None:
+        for name, value in values.items():
+          if value is not None:
+            self._writer.add(f"{split}/{name}", value, int(step))
+    except OSError as error:
+      raise unwritable(path or "", error) from error
     if split == "train":
       print_line(self._train_line(values), console=self.console)
     else:

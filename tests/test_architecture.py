@@ -24,7 +24,7 @@ LAYERS = (
   (
     *("imgclf.models", "imgclf.optim", "imgclf.augment", "imgclf.metrics", "imgclf.state"),
     *("imgclf.parallel", "imgclf.named", "imgclf.records", "imgclf.tables", "imgclf.manifest"),
-    *("imgclf.retention", "imgclf.identity", "imgclf.output"),
+    *("imgclf.retention", "imgclf.identity", "imgclf.output", "imgclf.tensorboard"),
   ),
   ("imgclf.job", "imgclf.lock"),
   ("imgclf.interrupt",),
@@ -43,7 +43,7 @@ OWNERS = {
   "rich": {"imgclf.progress", "imgclf.tables"},
   "simplejpeg": {"imgclf.data.images"},
   "sklearn": {"imgclf.data.digits"},
-  "tensorboardX": {"imgclf.progress"},
+  "tensorboardX": {"imgclf.tensorboard"},
   "tensorflow": set(),
   "tensorflow_datasets": {"imgclf.data.digits", "imgclf.data.splits", "imgclf.data.tfds_sets"},
 }
