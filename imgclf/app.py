@@ -32,7 +32,7 @@ A run is the folder --workdir; the same command again goes on where it stopped.
 # The flags that each mode reads, besides mode and those of a job of several processes.
 MODES = {
   "train": ("config", "workdir"),
-  "eval": ("workdir", "step", "split", "dataset", "data_dir", "batch_size"),
+  "eval": ("workdir", "step", "split", "dataset", "data_dir", "batch_size", "bad_images"),
   "predict": ("workdir", "step", "images", "output", "top_k"),
   "check": ("config", "output"),
 }
@@ -57,6 +57,7 @@ def define_flags() -> flags.FlagValues:
   string("split", "test", "eval: test, validation, train, or a split such as test[:50%].")
   string("dataset", None, "eval: another data set, as in config.dataset.name.")
   string("data_dir", None, "eval: where prepared TFDS sets are.")
+  string("bad_images", None, "eval: `error`, or `wrong`: what can't be decoded is a wrong answer.")
   integer("batch_size", None, "eval: global batch size; the run's if left out.")
   string("images", None, "predict: image files and folders, separated by commas.")
   string("output", None, "File to write; predict: ends in .csv or .jsonl, check: in .json.")
@@ -171,6 +172,7 @@ def _eval(values: flags.FlagValues) -> None:
     dataset=values.dataset,
     data_dir=values.data_dir,
     batch_size=values.batch_size,
+    bad_images=values.bad_images,
   )
 
 
@@ -248,8 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except Exception as error:
     if job.alone:
       raise
-    if type(error).__name__ == "JaxRuntimeError":
-      job.listen()  # a collective fails where another process is at fault, which then ends this one
+    job.listen()  # what fails here is often what another process broke, which then ends this one
     traceback.print_exc()
     return _end(job, 1, f"error: {type(error).__name__}: {' '.join(str(error).split())}")
   job.leave(0, "")

@@ -83,7 +83,7 @@ class Checkpoints:
       parallel.barrier("checkpoints")  # what process 0 wrote is there when any process goes on
 
   def save(self, step: int, state: Any, metrics: Mapping[str, float] | None) -> None:
-    """Writes a checkpoint in the background; the arrays may be changed as soon as this returns.
+    """Writes a checkpoint in the background; the arrays are its own from here on, and must not be changed.
 
     Waits for the save before it, and deletes what is no longer kept once this one is complete. A step
     that is there already is not written again. Nothing that was saved before is touched unless all of the
@@ -223,8 +223,14 @@ class Checkpoints:
       Lines on what was moved where, for a person.
 
     Raises:
-      UserError: if it can't be moved.
+      UserError: if it can't be moved, or if nothing sound is there to go on from.
     """
+    if self._damaged and not above:
+      raise UserError(
+        f"{self.folder}: no checkpoint is sound, the newest was that of step {max(self._damaged)} "
+        f"({self._damaged[max(self._damaged)]}); restore the folder from a copy, or begin anew with another "
+        "--workdir"
+      )
     told = []
     for step in [step for step in self._figures if step > above]:
       self._damaged[step] = "as process 0 found"
@@ -242,8 +248,6 @@ class Checkpoints:
           self._path(step).rename(target)
         except OSError as error:
           raise mendable(self.folder, error) from error
-    if told and not above:
-      told.append("no sound checkpoint is left: the run begins anew")
     self._damaged.clear()
     return told
 

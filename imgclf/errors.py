@@ -15,8 +15,11 @@ class Diverged(Exception):
   """The training loss became NaN or infinite. The command line exits with code 3."""
 
 
-class Stopped(Exception):
-  """A signal asked the run to stop and its state is saved. The command line exits with code 75."""
+class Stopped(BaseException):
+  """A signal asked the run to stop and its state is saved. The command line exits with code 75.
+
+  Like KeyboardInterrupt no Exception: it may come up anywhere, and nothing but the end of a run is to take it.
+  """
 
 
 # What the user can do something about, of all that can be wrong with a disk.

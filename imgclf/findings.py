@@ -216,8 +216,7 @@ def _stops(config: Mapping[str, Any], parts: Parts, survey: Survey) -> Iterator[
         yield f"{many}; mend them, or let them count as wrong: --config.eval.bad_images=wrong"
     elif config["dataset"]["bad_images"] == "error":
       yield f"{many}; mend them, or let training pass them over: --config.dataset.bad_images=skip"
-    elif undecoded > config["dataset"]["max_bad_share"] * _size(parts, part):
-      share = undecoded / _size(parts, part)
+    elif (share := undecoded / _size(parts, part)) > config["dataset"]["max_bad_share"]:
       yield (
         f"{many}, a share of {share:.4g} and more than "
         f"config.dataset.max_bad_share={config['dataset']['max_bad_share']:g}; mend them"

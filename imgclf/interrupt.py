@@ -21,8 +21,8 @@ LEAVE_SECONDS = 5.0
 EXIT_STOPPED = 75
 
 
-class Abandoned(Exception):
-  """A signal cut short what may be cut short; see `Interrupt.abandonable`."""
+class Abandoned(BaseException):
+  """A signal cut short what may be cut short; see `Interrupt.abandonable`. No Exception, as `Stopped` is none."""
 
 
 class Interrupt:

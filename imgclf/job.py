@@ -133,7 +133,9 @@ class Job:
       new = told.get(f"{_ALIVE}{other}", "")
       if left is not None:
         farewell = json.loads(left)
-        if farewell["code"] not in (0, EXIT_STOPPED):
+        # After an orderly stop all have passed the last thing that they do together.
+        late = farewell["code"] == EXIT_STOPPED and now - since < SILENCE_SECONDS
+        if farewell["code"] != 0 and not late:
           self._end(farewell["code"], f"process {other}: {farewell['line']}")
       elif new != sign:
         self._signs[other] = (new, now)
@@ -148,7 +150,7 @@ class Job:
     assert self._interrupt is not None
     self._end(
       EXIT_STOPPED if self._interrupt.signal_name is not None else 1,
-      f"error: {self._name(other)} is dead or hangs: nothing was heard of it for "
+      f"error: {self._name(other)} is dead or frozen: nothing was heard of it for "
       f"{SILENCE_SECONDS:.0f} s; the same command goes on from the last checkpoint",
     )
 

@@ -20,6 +20,9 @@ try:
 except ImportError:  # Windows
   fcntl = None  # type: ignore[assignment]
 
+# How long a lock that nobody stands in is waited for.
+_PATIENCE_SECONDS = 1.0
+
 
 class Lock:
   """Held from entering the `with` block to leaving it.
@@ -48,8 +51,12 @@ class Lock:
       raise unwritable(self.path, error) from error
     locked = True
     try:
-      if not _lock(self._handle):
-        raise _refusal(self.path)
+      # Who only looks holds it for a moment, and stands nowhere.
+      patience = time.monotonic() + _PATIENCE_SECONDS
+      while not _lock(self._handle):
+        if _owner(self.path) or time.monotonic() > patience:
+          raise _refusal(self.path)
+        time.sleep(0.02)
     except OSError as error:
       locked = False
       self.notes.append(
@@ -121,7 +128,8 @@ def refuse_if_held(path: str | os.PathLike[str]) -> None:
   except OSError:  # not there, or not ours: for `Lock` to say
     return
   try:
-    if not _lock(handle):
+    # Shared, so that the processes of a job, which all look, do not take each other for owners.
+    if not _lock(handle, shared=True):
       raise _refusal(pathlib.Path(path))
   except OSError:
     pass
@@ -129,12 +137,12 @@ def refuse_if_held(path: str | os.PathLike[str]) -> None:
     os.close(handle)
 
 
-def _lock(handle: int) -> bool:
+def _lock(handle: int, shared: bool = False) -> bool:
   """Takes the lock if it is free; raises OSError where there are no locks."""
   if fcntl is None:
     raise OSError(0, "not known to Python here")
   try:
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
   except BlockingIOError:
     return False
   return True

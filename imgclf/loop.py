@@ -6,6 +6,7 @@ them; the host waits for no other step but to bound how many are under way.
 
 import collections
 from collections.abc import Callable, Iterator
+import itertools
 import math
 import time
 
@@ -59,6 +60,8 @@ class Loop:
     self.shown = shown
     self.interrupt = interrupt
     self.bad_steps = 0
+    # What keeps this process from going on, until all have stopped.
+    self._failure: UserError | None = None
 
   def run(self, begin: state.TrainState, begun: int) -> bool:
     """Makes the steps after `begun`; returns whether a signal ended it early.
@@ -70,7 +73,7 @@ class Loop:
     try:
       return self._run(begin, begun)
     except Exception as error:
-      if not memory.exhausted(error):
+      if isinstance(error, UserError) or not memory.exhausted(error):
         raise
       config = self.plan.config
       raise memory.refusal(
@@ -92,12 +95,7 @@ class Loop:
     window: list[steps.Metrics] = []
     under_way: collections.deque[steps.Metrics] = collections.deque()
     for step in range(begun + 1, every.total + 1):
-      try:
-        batch, waited = next(batches)
-      except UserError:
-        unmade = self._wait(under_way, 0)
-        self._stop(current, begun, step - 1 - unmade, window[: len(window) - unmade])
-        raise
+      batch, waited = next(batches)
       current, result = self.train_step(current, parallel.shard(batch))
       self.shown.step(step, waited=waited)
       self.checkpoints.poll()
@@ -118,9 +116,6 @@ class Loop:
           figures = self._evaluate(current, step)
         except Abandoned:
           return self._stop(current, begun, step, window)
-        except UserError:
-          self._stop(current, begun, step, window)
-          raise
         saving = saving or self.checkpoints.improves(figures)
       if saving:
         self._save(step, current, figures)
@@ -143,11 +138,19 @@ class Loop:
   def _stop(
     self, current: state.TrainState, begun: int, made: int, window: list[steps.Metrics]
   ) -> bool:
-    """Logs and saves the steps up to `made`, the last one that was made: by a signal, or a bad image."""
+    """Logs and saves the steps up to `made`, the last one that was made: all processes come here alike.
+
+    Raises:
+      UserError: what kept this process from going on, if it was that and no signal.
+    """
     if window:
       self._log(window, made)
     if made > begun:
       self._save(made, current, None)
+    self.checkpoints.wait()
+    parallel.barrier("stop")  # nothing is lost when one process ends the others now
+    if self._failure is not None:
+      raise self._failure
     return True
 
   def _to_evaluate(self, step: int) -> bool:
@@ -162,7 +165,8 @@ class Loop:
     )
     size = config["train"]["batch_size"]
     needed = memory.check(self.train_step, (current, batch), size, "config.train.batch_size", parts)
-    self.shown.note(f"memory    a training step takes {needed / 1e9:,.2f} GB of each device")
+    if needed is not None:
+      self.shown.note(f"memory    a training step takes {needed / 1e9:,.2f} GB of each device")
     batch, size = parallel.shard(self._blank_eval(stop=1)), configs.eval_batch_size(config)
     memory.check(self.eval_step, (current.variables(), batch), size, "config.eval.batch_size", 1)
 
@@ -202,19 +206,22 @@ class Loop:
   def _flagged(
     self, batches: Iterator[loader.Batch], blank: loader.Batch
   ) -> Iterator[tuple[loader.Batch, float]]:
-    """Yields each batch with its `stop`, and the seconds waited for it; blank ones once a signal came.
+    """Yields each batch with its `stop`, and the seconds waited for it; blank ones for ever once it is to end.
 
-    So a signal ends a wait for data at once, and this process still takes its part in the steps that
-    the others have begun.
+    So a signal ends a wait for data at once, an image that can't be decoded ends the run in order, and this
+    process still takes its part in the steps that the others have begun.
     """
     while True:
       asked = time.perf_counter()
       stop = 0
       try:
         with self.interrupt.abandonable():
-          batch = next(batches, None)
+          batch = next(batches, None) if self._failure is None else blank
       except Abandoned:
         batch, stop = blank, 1
+      except UserError as error:
+        self._failure, batch = error, blank
+      stop = int(stop or self._failure is not None)
       if batch is None:
         return
       yield _with_stop(batch, stop), time.perf_counter() - asked
@@ -269,6 +276,7 @@ class Loop:
       examples = [{"name": r.name, "label": plan.source.classes[r.label]} for r in records]
       path = plan.folder.write_diverged({"step": step, "reason": what, "examples": examples})
       told = f"; its batch was {some([r.name for r in records], 3)}, all listed in {path}"
+    parallel.barrier("diverged")  # or the others would end process 0 before it is through
     return Diverged(
       f"{what}{told}; {last}; look at these images, lower config.optimizer.learning_rate or set "
       "config.optimizer.clip_norm (with another --workdir), or leave such steps out: "
@@ -285,8 +293,15 @@ class Loop:
     with self.shown.pause("evaluating"):
       records = plan.validation_records
       flagged = self._flagged(split_batches(records, plan.config), self._blank_eval())
-      batches = (batch for batch, _ in flagged)
-      predictions = judge(self.eval_step, current.variables(), batches, len(records))
+      size = configs.eval_batch_size(plan.config)
+      # As many as there are in every process, whatever comes in between.
+      batches = itertools.islice((batch for batch, _ in flagged), -(-len(records) // size))
+      try:
+        predictions = judge(self.eval_step, current.variables(), batches, len(records))
+      except Exception as error:
+        if isinstance(error, UserError) or not memory.exhausted(error):
+          raise
+        raise memory.refusal(error, size, "config.eval.batch_size") from error
       figures = metrics.figures(predictions, plan.source.classes)
       if parallel.process_index() == 0:
         plan.folder.write_evaluation("validation", step, figures)

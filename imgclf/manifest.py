@@ -14,6 +14,8 @@ import pathlib
 import stat
 from typing import Any
 
+from imgclf.errors import UserError
+
 NAME = "manifest.json"
 _PIECE = 1 << 20
 
@@ -46,6 +48,8 @@ def write(
     OSError: if the disk is full or does not let itself be read or written.
   """
   files = {path: _sha256(folder / path, sync=True) for path in _files(folder)}
+  for top, _, _ in os.walk(folder):
+    sync_folder(pathlib.Path(top))  # the names too, before older checkpoints are deleted
   _write(folder, Manifest(files, figures, run))
 
 
@@ -53,7 +57,8 @@ def read(folder: pathlib.Path) -> Manifest:
   """Returns the manifest of a checkpoint, checked against its own digest; looks at no other file.
 
   Raises:
-    Damaged: if it is missing, can't be read or is not what was written.
+    Damaged: if it is missing or is not what was written.
+    UserError: if the system does not let it be read now.
   """
   _refuse_irregular(folder, NAME)
   try:
@@ -61,8 +66,10 @@ def read(folder: pathlib.Path) -> Manifest:
     text = (folder / NAME).read_bytes().decode("utf-8")
   except FileNotFoundError:
     raise Damaged(f"{NAME} is missing") from None
-  except (OSError, UnicodeDecodeError) as error:
-    raise Damaged(f"{NAME} can't be read ({getattr(error, 'strerror', None) or error})") from None
+  except UnicodeDecodeError as error:
+    raise Damaged(f"{NAME} can't be read ({error})") from None
+  except OSError as error:
+    raise _unreadable(folder / NAME, error) from error
   try:
     tree = json.loads(text)
     digest = tree.pop("sha256")
@@ -82,6 +89,7 @@ def verify(folder: pathlib.Path) -> None:
 
   Raises:
     Damaged: naming a file that is missing, was changed or does not belong.
+    UserError: if the system does not let one be read now.
   """
   wanted = read(folder).files
   found = _files(folder)
@@ -93,10 +101,19 @@ def verify(folder: pathlib.Path) -> None:
     _refuse_irregular(folder, path)
     try:
       digest = _sha256(folder / path)
+    except FileNotFoundError:  # a link that leads nowhere
+      raise Damaged(f"{path} is missing") from None
     except OSError as error:
-      raise Damaged(f"{path} can't be read ({error.strerror})") from None
+      raise _unreadable(folder / path, error) from error
     if digest != wanted[path]:
       raise Damaged(f"{path} was changed after it was saved: its SHA-256 is another")
+
+
+def _unreadable(path: pathlib.Path, error: OSError) -> UserError:
+  """What may pass, such as a file server that is away, is no reason to give a checkpoint up."""
+  return UserError(
+    f"{path}: can't be read ({error.strerror}); make it readable, or move its checkpoint away if it is lost"
+  )
 
 
 def add_figures(folder: pathlib.Path, figures: Mapping[str, float | None]) -> None:
@@ -108,7 +125,11 @@ def add_figures(folder: pathlib.Path, figures: Mapping[str, float | None]) -> No
 def _files(folder: pathlib.Path) -> list[str]:
   """Every file below the folder but the manifest; a link counts as the file that it may not be."""
   found = []
-  for top, folders, names in os.walk(folder):
+
+  def told(error: OSError) -> None:
+    raise _unreadable(folder, error) from error
+
+  for top, folders, names in os.walk(folder, onerror=told):
     inside = pathlib.Path(top).relative_to(folder)
     names += [name for name in folders if os.path.islink(os.path.join(top, name))]
     found += [str((inside / name).as_posix()) for name in names]
@@ -121,7 +142,7 @@ def _refuse_irregular(folder: pathlib.Path, path: str) -> None:
     mode = os.stat(folder / path).st_mode
   except OSError:  # for who reads it to say
     return
-  if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+  if not stat.S_ISREG(mode):
     raise Damaged(f"{path} is no regular file")
 
 

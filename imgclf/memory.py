@@ -35,7 +35,9 @@ def device_bytes() -> int | None:
   return min(limits) // jax.local_device_count()
 
 
-def check(step: Any, arguments: tuple[Any, ...], examples: int, field: str, parts: int) -> int:
+def check(
+  step: Any, arguments: tuple[Any, ...], examples: int, field: str, parts: int
+) -> int | None:
   """Compiles a step and refuses it where a device has not the memory that it takes.
 
   The compiled program is kept by JAX: the first call does not compile again.
@@ -48,7 +50,7 @@ def check(step: Any, arguments: tuple[Any, ...], examples: int, field: str, part
     parts: that a device's share is computed in.
 
   Returns:
-    The bytes that it takes of each device, arguments and results included.
+    The bytes that it takes of each device, arguments and results included; None where JAX can't tell.
 
   Raises:
     UserError: telling the bytes, the batch size that fits, and the parts that would keep this one.
@@ -59,6 +61,8 @@ def check(step: Any, arguments: tuple[Any, ...], examples: int, field: str, part
     if exhausted(error):
       raise refusal(error, examples, field, parts) from error
     raise
+  if stats is None:
+    return None
   fixed = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
   needed = fixed + stats.temp_size_in_bytes
   limit = device_bytes()

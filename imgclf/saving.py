@@ -50,7 +50,7 @@ class Saver:
     run: Mapping[str, Any],
     dropped: Sequence[int],
   ) -> None:
-    """Begins to write a step; the arrays may be changed as soon as this returns.
+    """Begins to write a step; the arrays must not be changed any more.
 
     Args:
       step: whose folder is not there yet.
@@ -70,13 +70,11 @@ class Saver:
         f"{self._folder}: a checkpoint needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; "
         "make room, then run the same command again"
       )
-    # Copies, since the caller's arrays may change or be donated while they are written.
-    copies = {path: np.array(array) for path, array in arrays.items()}
 
     def write() -> None:
       temporary = self._folder / _SAVING / str(step)
       temporary.mkdir(parents=True)
-      array_files.write(temporary / "state", copies, empty)
+      array_files.write(temporary / "state", arrays, empty)
       manifest.write(temporary, figures, run)
       temporary.rename(self._folder / str(step))
       temporary.parent.rmdir()

@@ -171,7 +171,7 @@ def test_silence_ends_the_process_and_names_who_is_silent(joined, ends):
   until(lambda: ends)
   code, line = ends[0]
   assert code == 1
-  assert line.startswith("error: process 2 (node2, pid 4712) is dead or hangs: nothing was heard")
+  assert line.startswith("error: process 2 (node2, pid 4712) is dead or frozen: nothing was heard")
   # And it tells the others why, with a code that ends them.
   told = json.loads(client.values[f"{LEFT}0"])
   assert (told["code"], told["line"]) == (1, line)
@@ -181,7 +181,7 @@ def test_silence_from_the_start_is_noticed_too(joined, ends):
   joined(Client(), alive=[])
   until(lambda: ends)
   assert ends[0][0] == 1
-  assert ends[0][1].startswith("error: process 1 (never heard of) is dead or hangs")
+  assert ends[0][1].startswith("error: process 1 (never heard of) is dead or frozen")
 
 
 def test_silence_after_a_signal_ends_with_the_code_of_a_stop(joined, ends):
@@ -198,7 +198,7 @@ def test_process_0_that_hangs_is_noticed_though_no_call_returns(joined, ends):
   until(lambda: ends)
   code, line = ends[0]
   assert code == 1
-  assert line.startswith("error: process 0 (never heard of) is dead or hangs")
+  assert line.startswith("error: process 0 (never heard of) is dead or frozen")
 
 
 def test_process_0_that_hangs_later_is_named_by_its_machine(joined, ends, monkeypatch):
@@ -211,7 +211,7 @@ def test_process_0_that_hangs_later_is_named_by_its_machine(joined, ends, monkey
     until(lambda: ends)
   finally:
     hung.over.set()
-  assert ends[0][1].startswith("error: process 0 (node0, pid 4710) is dead or hangs")
+  assert ends[0][1].startswith("error: process 0 (node0, pid 4710) is dead or frozen")
 
 
 def test_process_0_that_is_gone_is_named(joined, ends):
@@ -229,14 +229,27 @@ def test_a_farewell_with_an_error_ends_this_one_with_its_code_and_line(joined, e
   assert ends[0] == (code, "process 1: error: cat.jpg: mend it")
 
 
-def test_a_farewell_without_an_error_ends_nobody_nor_does_the_silence_after_it(joined, ends):
+def test_a_farewell_of_one_that_is_done_ends_nobody_nor_does_the_silence_after_it(joined, ends):
   client = Client()
   _, one, two = joined(client, count=3)
-  for peer, code in ((one, 0), (two, 75)):
-    client.key_value_set(f"{LEFT}{peer.index}", json.dumps({"code": code, "line": ""}))
+  for peer in (one, two):
+    client.key_value_set(f"{LEFT}{peer.index}", json.dumps({"code": 0, "line": ""}))
     peer.fall_silent()
   time.sleep(1.5 * SILENCE)
   assert ends == []
+
+
+def test_one_that_stopped_leaves_time_to_follow_and_not_for_ever(joined, ends):
+  """All have passed what they do together by then, so who is still there waits for nobody."""
+  client = Client()
+  _, one = joined(client)
+  farewell = json.dumps({"code": 75, "line": "stopped: step 3 is saved"})
+  client.key_value_set(f"{LEFT}{one.index}", farewell)
+  one.fall_silent()
+  time.sleep(0.5 * SILENCE)
+  assert ends == []
+  until(lambda: ends)
+  assert ends == [(75, "process 1: stopped: step 3 is saved")]
 
 
 def test_a_signal_of_one_process_is_told_to_all_and_taken_up_by_the_others_once(joined, ends):

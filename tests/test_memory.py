@@ -253,18 +253,30 @@ def test_a_run_that_does_not_fit_is_refused_and_what_it_is_told_leads_to_one_tha
 
 
 @pytest.mark.usefixtures("accelerator")
+@pytest.mark.parametrize(
+  ("where", "told"),
+  [
+    (
+      "imgclf.loop.Loop._wait",
+      f"{TRAIN}: the memory does not suffice for 16 images (Out of memory); set it to 8 or less, "
+      "or keep it with config.optimizer.accumulate_steps=4",
+    ),
+    (
+      "imgclf.loop.judge",
+      "config.eval.batch_size: the memory does not suffice for 64 images (Out of memory); set it to "
+      "32 or less",
+    ),
+  ],
+)
 def test_memory_that_runs_out_during_the_run_is_the_users_to_mend(
-  small_config, tmp_path, monkeypatch
+  small_config, tmp_path, monkeypatch, where, told
 ):
   small_config.optimizer.accumulate_steps = 2
 
   def full(*_):
     raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-  monkeypatch.setattr("imgclf.loop.judge", full)
+  monkeypatch.setattr(where, full)
   with pytest.raises(UserError) as caught:
     imgclf.train(small_config, tmp_path, quiet=True)
-  assert str(caught.value) == (
-    f"{TRAIN}: the memory does not suffice for 16 images (Out of memory); set it to 8 or less, "
-    "or keep it with config.optimizer.accumulate_steps=4"
-  )
+  assert str(caught.value) == told

@@ -42,6 +42,8 @@ class BadImages:
     """
     with self._lock:
       if name not in self.names:
+        self.names |= _listed(self._path)[0]  # what other processes have met since
+      if name not in self.names:
         self.names.add(name)
         line = json.dumps({"name": name, "reason": error.reason}) + "\n"
         try:

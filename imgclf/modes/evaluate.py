@@ -18,6 +18,7 @@ def evaluate_run(
   dataset: str | None = None,
   data_dir: str | None = None,
   batch_size: int | None = None,
+  bad_images: str | None = None,
 ) -> dict[str, Any]:
   """Evaluates a restored run on a split; see `run` for the arguments and the result."""
   config = configs.ConfigDict(run.config)
@@ -30,6 +31,8 @@ def evaluate_run(
     config["dataset"].update(name=dataset, train_split=None, validation_split=None, test_split=None)
   if data_dir is not None:
     config["dataset"]["data_dir"] = data_dir
+  if bad_images is not None:
+    config["eval"]["bad_images"] = bad_images
   config = configs.resolve(config)
   source = datasets.open(config["dataset"])
   label_map = datasets.match_classes(run.classes, source.classes, config["dataset"]["name"])
@@ -81,6 +84,7 @@ def run(
   dataset: str | None = None,
   data_dir: str | None = None,
   batch_size: int | None = None,
+  bad_images: str | None = None,
   quiet: bool = False,
 ) -> dict[str, Any]:
   """Evaluates a checkpoint of a run; every example of the split counts once.
@@ -93,6 +97,7 @@ def run(
     dataset: another set to evaluate on, as in `config.dataset.name`; its classes are matched by name.
     data_dir: where prepared TFDS sets are, if not where they were in training.
     batch_size: global; left out: the run's.
+    bad_images: `error`, or `wrong` to count what can't be decoded as wrong; left out: as the run's config says.
     quiet: print nothing.
 
   Returns:
@@ -103,7 +108,7 @@ def run(
     UserError: for a folder, checkpoint, set, split or class that is not there.
   """
   restored = load(workdir, step)
-  result = evaluate_run(restored, split, dataset, data_dir, batch_size)
+  result = evaluate_run(restored, split, dataset, data_dir, batch_size, bad_images)
   if parallel.process_index() == 0:
     # Another set's figures must not pass for the run's own.
     name = split if dataset is None else f"{dataset}-{split}"

@@ -1,5 +1,6 @@
 """A checkpoint that is not what was saved is refused by the name of the file, and the one before it is used."""
 
+import errno
 import json
 import logging
 import random
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import imgclf
+from imgclf import manifest
 from imgclf.checkpoint import Checkpoints
 from imgclf.errors import UserError
 
@@ -100,19 +102,38 @@ def test_training_goes_on_from_the_newest_sound_checkpoint_and_ends_the_same(
     np.testing.assert_array_equal(mine, theirs)
 
 
-def test_with_no_sound_checkpoint_left_the_run_begins_anew_and_says_so(
-  tmp_path, run_folder, capsys
-):
+def test_with_no_sound_checkpoint_left_nothing_is_trained_and_nothing_moved(tmp_path, run_folder):
   config, workdir = run_folder
   run = tmp_path / "run"
   shutil.copytree(workdir, run)
   for step in ("3", "6"):
     delete(run / "checkpoints" / step / "manifest.json", None)
-  assert imgclf.train(config, run)["step"] == 6
-  assert "no sound checkpoint is left: the run begins anew" in capsys.readouterr().out
-  assert sorted(p.name for p in (run / "checkpoints" / "damaged").iterdir()) == ["3", "6"]
-  for mine, theirs in zip(saved_state(run)[1], saved_state(workdir)[1], strict=True):
-    np.testing.assert_array_equal(mine, theirs)
+  before = (run / "metrics.jsonl").read_bytes()
+  with pytest.raises(
+    UserError, match=r"no checkpoint is sound, the newest was that of step 6 \(mani"
+  ):
+    imgclf.train(config, run, quiet=True)
+  assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["3", "6"]
+  assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_file_that_can_not_be_read_just_now_is_told_and_no_damage(
+  tmp_path, run_folder, monkeypatch
+):
+  """Such as on a file server that is away for a moment: nothing is given up for it."""
+  config, workdir = run_folder
+  run = tmp_path / "run"
+  shutil.copytree(workdir, run)
+
+  def away(path, sync=False):
+    raise OSError(errno.ESTALE, "Stale file handle")
+
+  monkeypatch.setattr(manifest, "_sha256", away)
+  with pytest.raises(UserError, match=r"can't be read \(Stale file handle\); make it readable"):
+    imgclf.train(config, run, quiet=True)
+  monkeypatch.undo()
+  assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["3", "6"]
+  assert imgclf.train(config, run, quiet=True)["step"] == 6
 
 
 def test_evaluation_tells_that_it_fell_back_and_from_what(tmp_path, run_folder, caplog):

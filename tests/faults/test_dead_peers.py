@@ -62,3 +62,31 @@ app.command()
   run.start(script)
   assert run.finish(60) == [2, 2]
   assert "process 1 has another config, other classes or other splits" in run.printed(0, "err")
+
+
+def test_a_bad_image_that_one_process_meets_ends_all_and_loses_no_step(tmp_path, digits_dir):
+  """Process 1 decodes it; process 0, which saves, hears of it in the step that then is not made."""
+  script = """
+import sys
+from imgclf import app
+from imgclf.data import images, loader
+crop, made = loader.train_crop, []
+def failing(config):
+  real = crop(config)
+  def one(record, rng):
+    made.append(1)
+    if sys.argv[-1] == "--process_id=1" and len(made) > 32 * 7:
+      raise images.ImageError("cat.jpg: cannot be decoded as an image (cut); mend it", "cut")
+    return real(record, rng)
+  return one
+loader.train_crop = failing
+app.command()
+"""
+  more = ["--config.dataset.threads=0", "--config.dataset.prefetch=1"]
+  run = Run(tmp_path / "run", digits_dir, processes=2, more=more)
+  run.start(script)
+  assert run.finish(60) == [2, 2]
+  assert "error: cat.jpg: cannot be decoded" in run.printed(1, "err")
+  assert "process 1: error: cat.jpg: cannot be decoded" in run.printed(0, "err")
+  saved = [int(p.name) for p in (run.workdir / "checkpoints").iterdir() if p.name.isdecimal()]
+  assert max(saved) == max(run.steps()) == 7
