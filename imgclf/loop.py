@@ -91,7 +91,10 @@ class Loop:
     self._compile(current)
     if begun and self._to_evaluate(begun) and self.checkpoints.metrics(begun) is None:
       # A stop came between this step and the end of its evaluation.
-      self.checkpoints.add_metrics(begun, self._evaluate(current, begun))
+      try:
+        self.checkpoints.add_metrics(begun, self._evaluate(current, begun))
+      except Abandoned:
+        return self._stop(current, begun, begun, [])
     window: list[steps.Metrics] = []
     under_way: collections.deque[steps.Metrics] = collections.deque()
     for step in range(begun + 1, every.total + 1):

@@ -350,8 +350,9 @@ def test_a_bad_image_ends_the_run_and_no_step_before_it_is_lost(small_config, tm
   for path, saved in ((late, 2), (str(tmp_path / "set" / "validation" / "a" / "2.png"), 4)):
     before = pathlib.Path(path).read_bytes()
     pathlib.Path(path).write_bytes(before[:-20])
-    with pytest.raises(UserError, match=pathlib.Path(path).name):
-      imgclf.train(small_config, tmp_path / "run", quiet=True)
+    for _ in range(2):  # once more, as who has not mended it does
+      with pytest.raises(UserError, match=pathlib.Path(path).name):
+        imgclf.train(small_config, tmp_path / "run", quiet=True)
     assert saved_state(tmp_path / "run")[0] == saved
     pathlib.Path(path).write_bytes(before)
   assert imgclf.train(small_config, tmp_path / "run", quiet=True) == whole
