@@ -75,7 +75,7 @@ def evaluations(trained, pictures, tmp_path, devices, processes):
 @pytest.mark.parametrize(
   "layouts",
   [
-    [(1, 1), (2, 2)],
+    [(2, 2)],
     pytest.param([(1, 1), (2, 1), (8, 1), (2, 2), (8, 2)], marks=pytest.mark.faults),
   ],
   ids=["quick", "all"],
