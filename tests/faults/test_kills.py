@@ -74,10 +74,10 @@ def test_a_run_that_is_killed_at_random_moments_ends_like_one_that_is_not(
   ids=["quick", "all"],
 )
 def test_a_kill_at_any_change_of_the_disk_loses_nothing_that_was_saved(
-  tmp_path, digits_dir, whole, failing_disk, operations
+  tmp_path, digits_dir, whole, failing_disk, operations, capsys
 ):
   """Between a write and its rename, between the rename and what is deleted after it, and so on."""
-  run = Run(tmp_path / "run", digits_dir)
+  run, killed = Run(tmp_path / "run", digits_dir), []
   for number in operations:
     before = newest(run.workdir)
     run.start(
@@ -91,6 +91,10 @@ def test_a_kill_at_any_change_of_the_disk_loses_nothing_that_was_saved(
     assert newest(run.workdir) >= before
     if code == 0:
       break
+    killed.append(number)
+  assert killed
+  with capsys.disabled():
+    print(f"\nkilled at {len(killed)} changes of the disk, one by one")
   assert_ends_like(run, whole)
 
 
