@@ -362,4 +362,5 @@ class Loop:
 
 def _with_stop(batch: loader.Batch, stop: int) -> loader.Batch:
   """The batch with whether this process wants to stop before it is worked on, once for each example."""
-  return {**batch, "stop": np.full(len(batch["label"]), stop, np.int32)}
+  rows = len(next(iter(batch.values())))
+  return {**batch, "stop": np.full(rows, stop, np.int32)}

@@ -239,6 +239,3 @@ def test_a_window_of_the_right_size_is_not_resampled():
     image, np.random.default_rng(0), 24, scale=(1, 1), ratio=(1, 1), interpolation="lanczos"
   )
   np.testing.assert_array_equal(pixels, image)
-
-
-# Padded random crop.
