@@ -16,7 +16,8 @@ from imgclf.errors import UserError
 
 # Of a device's memory, what a resident split may take where nobody asked for it.
 _SHARE = 1 / 4
-# Steps of a call on GPUs and TPUs, so that the host has time for all else that it does.
+# Steps of a call on GPUs and TPUs, so that the host has time for all else that it does. A CPU runs convolutions that
+# stand in a loop on an unoptimised path: with five steps a call the digits' network made 50 images/s, with one 700.
 _STEPS = 16
 
 
