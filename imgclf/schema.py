@@ -169,6 +169,15 @@ SCHEMA: dict[str, dict[str, Field]] = {
       "imagenet or cifar",
       lambda value: value in ("imagenet", "cifar"),
     ),
+    "remat": choice(
+      "none",
+      "What is computed anew for the gradient, to save memory: `elementwise` (all but convolutions and "
+      "matrix products) or, for resnets, `blocks` (all but what goes from block to block).",
+      "none",
+      "elementwise",
+      "blocks",
+      may_change=True,
+    ),
     "sync_batch_norm": Field(
       bool, True, "Batch norm uses the statistics of the whole global batch, not one device's."
     ),
