@@ -19,13 +19,13 @@ from jax.scipy import ndimage
 
 # Each operation draws from its own stream, so that switching one on leaves the others' draws as they
 # were. The numbers are part of what makes a run repeatable: add new ones, never renumber.
-_FLIP, _ROTATION = range(2)
+_FLIP, _ROTATION, _SHIFT = range(3)
 
 
 def train_transform(
   images: jax.Array, keys: jax.Array, augment_config: Mapping, dtype: jax.typing.DTypeLike
 ) -> jax.Array:
-  """Flips, rotates and normalises a training batch: those operations, of these, that are on.
+  """Shifts, flips, rotates and normalises a training batch: those operations, of these, that are on.
 
   Args:
     images: [batch, height, width, 3] uint8.
@@ -36,6 +36,8 @@ def train_transform(
   Returns:
     [batch, height, width, 3] of `dtype`, normalised.
   """
+  if augment_config["crop"] == "padded":
+    images = random_shift(images, _stream(keys, _SHIFT), augment_config["crop_padding"])
   images = _to_float(images, dtype)
   if augment_config["flip"]:
     images = random_flip(images, _stream(keys, _FLIP))
@@ -74,6 +76,27 @@ def normalize(
   """
   centred = images / 255 - jnp.asarray(mean, images.dtype)
   return (centred / jnp.asarray(std, images.dtype)).astype(dtype)
+
+
+def random_shift(images: jax.Array, keys: jax.Array, padding: int) -> jax.Array:
+  """Shifts each image by up to `padding` pixels each way; what comes into view is its mirror image.
+
+  All (2 * padding + 1)^2 shifts are equally likely (He et al. 2015, https://arxiv.org/abs/1512.03385, section
+  4.2, with reflection for zeros). Equals padding by reflection and a random crop.
+
+  Args:
+    images: [batch, height, width, 3] of any type, which the result keeps.
+    keys: [batch] typed PRNG keys.
+    padding: pixels, less than the height and the width.
+  """
+  _, height, width, channels = images.shape
+  padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), mode="reflect")
+
+  def window(image: jax.Array, key: jax.Array) -> jax.Array:
+    top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1, jnp.int32)
+    return jax.lax.dynamic_slice(image, (top, left, 0), (height, width, channels))
+
+  return jax.vmap(window)(padded, keys)
 
 
 def random_flip(images: jax.Array, keys: jax.Array) -> jax.Array:

@@ -193,6 +193,11 @@ def validate(config: Mapping) -> None:
       "choose a divisor"
     )
   augment, size = config["augment"], config["dataset"]["image_size"]
+  if config["dataset"]["resident"] and augment["crop"] == "random_resized":
+    raise UserError(
+      "config.dataset.resident: the host draws the crops of config.augment.crop=random_resized, so no decoded image "
+      "can be kept; set augment.crop to padded or center, or resident to False"
+    )
   if augment["crop"] == "padded" and augment["crop_padding"] >= size:
     raise UserError(
       f"config.augment.crop_padding: {augment['crop_padding']} is not below "

@@ -6,6 +6,7 @@ them; the host waits for no other step but to bound how many are under way.
 
 import collections
 from collections.abc import Callable, Iterator
+import dataclasses
 import itertools
 import math
 import time
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from imgclf import config as configs
-from imgclf import memory, metrics, parallel, progress, state, steps
+from imgclf import feeds, memory, metrics, parallel, progress, state, steps
 from imgclf.checkpoint import Checkpoints
 from imgclf.data import loader
 from imgclf.data.bad_images import BadImages
@@ -24,6 +25,28 @@ from imgclf.errors import Diverged, UserError
 from imgclf.interrupt import Abandoned, Interrupt
 from imgclf.judge import judge, split_batches
 from imgclf.plan import Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+  """A call of the training program that was begun.
+
+  Attributes:
+    count: the steps that it makes.
+    metrics: of each of them; on the devices.
+  """
+
+  count: int
+  metrics: steps.Metrics
+
+  def stopped(self) -> bool:
+    """Waits for it, and returns whether no step was made, since some process had got a signal."""
+    return bool(parallel.first(self.metrics["stop"])[0] > 0)
+
+  def rows(self) -> list[dict[str, float]]:
+    """Waits for it, and returns the figures of each step."""
+    columns = {name: parallel.first(value)[: self.count] for name, value in self.metrics.items()}
+    return [{name: column[i].item() for name, column in columns.items()} for i in range(self.count)]
 
 
 class Loop:
@@ -54,7 +77,7 @@ class Loop:
       return {**eval_step(variables, batch), "stop": stop}
 
     self.plan = plan
-    self.train_step = parallel.pmap(train_step, donate_argnums=(0,))
+    self.train_step = train_step
     self.eval_step = parallel.pmap(eval_and_stop)
     self.checkpoints = checkpoints
     self.shown = shown
@@ -62,6 +85,9 @@ class Loop:
     self.bad_steps = 0
     # What keeps this process from going on, until all have stopped.
     self._failure: UserError | None = None
+    # The validation split's batches once they were made, where what fits in memory is decoded once.
+    self._keeping = False
+    self._kept: list[loader.Batch] = []
 
   def run(self, begin: state.TrainState, begun: int) -> bool:
     """Makes the steps after `begun`; returns whether a signal ended it early.
@@ -84,32 +110,38 @@ class Loop:
       ) from error
 
   def _run(self, begin: state.TrainState, begun: int) -> bool:
-    every = self.plan.every
-    batches = self._flagged(self._batches(begun), self._blank_train())
+    feed = self._feed()
+    call = parallel.pmap(feed.call(self.train_step), donate_argnums=(0,))
+    counts = self._counts(begun, feed.steps_per_call)
+    batches = self._flagged(feed.batches(begun, counts), feed.blank())
     self.bad_steps = int(begin.bad_steps)
     current = parallel.replicate(begin)
-    self._compile(current)
+    self._compile(call, current, feed)
     if begun and self._to_evaluate(begun) and self.checkpoints.metrics(begun) is None:
       # A stop came between this step and the end of its evaluation.
       try:
         self.checkpoints.add_metrics(begun, self._evaluate(current, begun))
       except Abandoned:
         return self._stop(current, begun, begun, [])
-    window: list[steps.Metrics] = []
-    under_way: collections.deque[steps.Metrics] = collections.deque()
-    for step in range(begun + 1, every.total + 1):
+    window: list[_Call] = []
+    under_way: collections.deque[_Call] = collections.deque()
+    step = begun
+    for count in counts:
       batch, waited = next(batches)
-      current, result = self.train_step(current, parallel.shard(batch))
+      current, result = call(current, feed.held, parallel.shard(batch))
+      step += count
       self.shown.step(step, waited=waited)
       self.checkpoints.poll()
-      window.append(result)
-      under_way.append(result)
-      evaluating = self._to_evaluate(step)
-      saving = step == every.total or step % every.save == 0
-      due = evaluating or saving or step % every.log == 0
+      window.append(_Call(count, result))
+      under_way.append(window[-1])
+      evaluating, saving = self._to_evaluate(step), self._to_save(step)
+      due = evaluating or saving or step % self.plan.every.log == 0
       unmade = self._wait(under_way, 0 if due else parallel.IN_FLIGHT)
       if unmade:
-        return self._stop(current, begun, step - unmade, window[:-unmade])
+        left = window[len(window) - unmade :]
+        return self._stop(
+          current, begun, step - sum(c.count for c in left), window[: len(window) - unmade]
+        )
       if due:
         self._log(window, step)
         window.clear()
@@ -124,23 +156,30 @@ class Loop:
         self._save(step, current, figures)
     return False
 
-  def _wait(self, under_way: collections.deque[steps.Metrics], bound: int) -> int:
-    """Waits until no more than `bound` steps are under way.
+  def _counts(self, begun: int, most: int) -> list[int]:
+    """The steps of each call from here to the end: as many as may be, up to the next step that something is due at."""
+    every, counts = self.plan.every, []
+    while begun < every.total:
+      ends = (n - begun % n for n in (every.log, every.evaluate, every.save))
+      counts.append(min(most, every.total - begun, *ends))
+      begun += counts[-1]
+    return counts
+
+  def _wait(self, under_way: collections.deque[_Call], bound: int) -> int:
+    """Waits until no more than `bound` calls are under way.
 
     Returns:
-      How many of the latest steps were not made, since some process had got a signal: the same number
+      How many of the latest calls made no step, since some process had got a signal: the same number
       in all processes.
     """
     while len(under_way) > bound:
-      stopped = parallel.scalar(under_way.popleft()["stop"]) > 0
+      stopped = under_way.popleft().stopped()
       self.interrupt.busy()
       if stopped:
         return len(under_way) + 1
     return 0
 
-  def _stop(
-    self, current: state.TrainState, begun: int, made: int, window: list[steps.Metrics]
-  ) -> bool:
+  def _stop(self, current: state.TrainState, begun: int, made: int, window: list[_Call]) -> bool:
     """Logs and saves the steps up to `made`, the last one that was made: all processes come here alike.
 
     Raises:
@@ -159,45 +198,43 @@ class Loop:
   def _to_evaluate(self, step: int) -> bool:
     return step == self.plan.every.total or step % self.plan.every.evaluate == 0
 
-  def _compile(self, current: state.TrainState) -> None:
+  def _to_save(self, step: int) -> bool:
+    return step == self.plan.every.total or step % self.plan.every.save == 0
+
+  def _feed(self) -> feeds.Streamed | feeds.Resident:
+    """What the steps are made on, with what is done about an image that can't be decoded."""
+    plan, bad = self.plan, None
+    if plan.config["dataset"]["bad_images"] == "skip":
+      bad = BadImages(
+        plan.folder.bad_images,
+        total=len(plan.train_records),
+        max_share=plan.config["dataset"]["max_bad_share"],
+      )
+    if not feeds.is_resident(plan.train_records, plan.config):
+      return feeds.Streamed(plan.train_records, plan.config, bad)
+    with self.shown.pause("decoding"):
+      feed = feeds.Resident(plan.train_records, plan.config, bad)
+    self._keeping = True
+    size = sum(rows.nbytes for rows in feed.held.values()) // jax.local_device_count()
+    self.shown.note(f"resident  the train split takes {size / 1e9:,.2f} GB of each device")
+    return feed
+
+  def _compile(
+    self, call: Callable, current: state.TrainState, feed: feeds.Streamed | feeds.Resident
+  ) -> None:
     """Compiles both steps while there is nothing that a signal could lose, and tells what they take."""
     config = self.plan.config
     batch, parts = (
-      parallel.shard(self._blank_train(stop=1)),
+      parallel.shard(_with_stop(feed.blank(), 1)),
       config["optimizer"]["accumulate_steps"],
     )
     size = config["train"]["batch_size"]
-    needed = memory.check(self.train_step, (current, batch), size, "config.train.batch_size", parts)
+    arguments = (current, feed.held, batch)
+    needed = memory.check(call, arguments, size, "config.train.batch_size", parts)
     if needed is not None:
       self.shown.note(f"memory    a training step takes {needed / 1e9:,.2f} GB of each device")
     batch, size = parallel.shard(self._blank_eval(stop=1)), configs.eval_batch_size(config)
     memory.check(self.eval_step, (current.variables(), batch), size, "config.eval.batch_size", 1)
-
-  def _batches(self, begun: int) -> Iterator[loader.Batch]:
-    """The batches from number `begun` on, with what is done about an image that can't be decoded."""
-    plan, on_error = self.plan, None
-    if plan.config["dataset"]["bad_images"] == "skip":
-      on_error = BadImages(
-        plan.folder.bad_images,
-        total=len(plan.train_records),
-        max_share=plan.config["dataset"]["max_bad_share"],
-      ).add
-    batches = loader.train_batches(
-      plan.train_records,
-      plan.config,
-      process_index=parallel.process_index(),
-      process_count=parallel.process_count(),
-      on_error=on_error,
-    )
-    return loader.prefetch(batches[begun : plan.every.total], plan.config)
-
-  def _blank_train(self, stop: int | None = None) -> loader.Batch:
-    config = self.plan.config
-    batch = loader.blank_batch(config, config["train"]["batch_size"] // parallel.process_count())
-    batch["position"] = batch.pop("index").astype(np.int32)
-    if config["dataset"]["bad_images"] == "error":
-      del batch["mask"]
-    return batch if stop is None else _with_stop(batch, stop)
 
   def _blank_eval(self, stop: int | None = None) -> loader.Batch:
     config = self.plan.config
@@ -229,13 +266,13 @@ class Loop:
         return
       yield _with_stop(batch, stop), time.perf_counter() - asked
 
-  def _log(self, window: list[steps.Metrics], step: int) -> None:
+  def _log(self, window: list[_Call], step: int) -> None:
     """Fetches the window's metrics from the devices and logs their means; counts its bad steps.
 
     Raises:
       Diverged: when there are more of them than are allowed.
     """
-    rows = [{name: parallel.scalar(value) for name, value in m.items()} for m in window]
+    rows = [row for call in window for row in call.rows()]
     allowed = self.plan.config["train"]["max_bad_steps"]
     good = []
     for number, row in enumerate(rows, step - len(rows) + 1):
@@ -286,6 +323,17 @@ class Loop:
       "config.train.max_bad_steps"
     )
 
+  def _validation_batches(self) -> Iterator[loader.Batch]:
+    if self._kept:
+      yield from self._kept
+      return
+    made = []
+    for batch in split_batches(self.plan.validation_records, self.plan.config):
+      if self._keeping:
+        made.append(batch)
+      yield batch
+    self._kept = made
+
   def _evaluate(self, current: state.TrainState, step: int) -> dict[str, float]:
     """Judges the validation split with the weights as they are; records and returns the figures.
 
@@ -295,7 +343,7 @@ class Loop:
     plan = self.plan
     with self.shown.pause("evaluating"):
       records = plan.validation_records
-      flagged = self._flagged(split_batches(records, plan.config), self._blank_eval())
+      flagged = self._flagged(self._validation_batches(), self._blank_eval())
       size = configs.eval_batch_size(plan.config)
       # As many as there are in every process, whatever comes in between.
       batches = itertools.islice((batch for batch, _ in flagged), -(-len(records) // size))
@@ -314,4 +362,5 @@ class Loop:
 
 def _with_stop(batch: loader.Batch, stop: int) -> loader.Batch:
   """The batch with whether this process wants to stop before it is worked on, once for each example."""
-  return {**batch, "stop": np.full(len(batch["label"]), stop, np.int32)}
+  rows = len(next(iter(batch.values())))
+  return {**batch, "stop": np.full(rows, stop, np.int32)}

@@ -210,19 +210,19 @@ class Progress:
       raise unwritable(path or "", error) from error
 
   def step(self, step: int, *, waited: float) -> None:
-    """Takes note that a step was dispatched; costs about a microsecond and prints nothing.
+    """Takes note that a call of one or more steps was dispatched; costs about a microsecond and prints nothing.
 
     Args:
-      step: the number of steps done, this one included.
-      waited: seconds that this step waited for its data.
+      step: the number of steps done, those of this call included.
+      waited: seconds that this call waited for its data.
     """
-    self._step = step
     if self._began is None:
       self._activity = None
       self._began = self._clock()
     else:
-      self._steps += 1
+      self._steps += step - self._step
       self._waited += waited
+    self._step = step
 
   def log(self, step: int, split: str, figures: Mapping[str, Any]) -> None:
     """Records figures in metrics.jsonl and TensorBoard, and prints a line.

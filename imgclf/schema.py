@@ -96,6 +96,13 @@ SCHEMA: dict[str, dict[str, Field]] = {
     "prefetch": number(
       int, 4, "Batches that are kept ready ahead of the step.", 1, 1024, may_change=True
     ),
+    "resident": Field(
+      bool,
+      None,
+      "The train split is decoded once and lives in device memory; none: on GPUs and TPUs, where it takes "
+      "a quarter of it or less and the crop is not random_resized.",
+      may_change=True,
+    ),
   },
   "augment": {
     "crop": choice(
@@ -161,6 +168,15 @@ SCHEMA: dict[str, dict[str, Field]] = {
       "resnet: `imagenet` (7x7 stride 2, max-pool) or `cifar` (3x3, none); none: imagenet.",
       "imagenet or cifar",
       lambda value: value in ("imagenet", "cifar"),
+    ),
+    "remat": choice(
+      "none",
+      "What is computed anew for the gradient, to save memory: `elementwise` (all but convolutions and "
+      "matrix products) or, for resnets, `blocks` (all but what goes from block to block).",
+      "none",
+      "elementwise",
+      "blocks",
+      may_change=True,
     ),
     "sync_batch_norm": Field(
       bool, True, "Batch norm uses the statistics of the whole global batch, not one device's."
@@ -247,6 +263,14 @@ SCHEMA: dict[str, dict[str, Field]] = {
   "train": {
     "batch_size": number(int, 128, "Examples of one step, over all devices and processes.", 1),
     **duration("total", "Length of the run"),
+    "steps_per_call": number(
+      int,
+      None,
+      "resident: steps that one call of the compiled program makes at most; none: 16, on CPUs 1.",
+      1,
+      10_000,
+      may_change=True,
+    ),
     "max_bad_steps": number(
       int,
       0,

@@ -14,7 +14,7 @@ LAYERS = (
   ("imgclf.app",),
   ("imgclf.modes",),
   ("imgclf.loop",),
-  ("imgclf.judge", "imgclf.plan", "imgclf.run", "imgclf.findings"),
+  ("imgclf.judge", "imgclf.plan", "imgclf.run", "imgclf.findings", "imgclf.feeds"),
   (
     *("imgclf.checkpoint", "imgclf.run_folder", "imgclf.progress", "imgclf.steps"),
     *("imgclf.data", "imgclf.memory"),

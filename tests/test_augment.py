@@ -29,6 +29,50 @@ def transform(section, dtype=jnp.float32):
   return jax.jit(lambda images, keys: augment.train_transform(images, keys, section, dtype))
 
 
+# Shift.
+
+
+def mirrored(place, size):
+  """Reflection without repeating the edge: -1 -> 1, size -> size - 2."""
+  place = abs(place)
+  return place if place < size else 2 * (size - 1) - place
+
+
+def test_every_shift_of_the_mirrored_image_is_equally_likely():
+  size, padding, count = 5, 2, 5000
+  image = make_images(1, size, size)[0]
+  expected = {}
+  for down in range(-padding, padding + 1):
+    for right in range(-padding, padding + 1):
+      rows = [mirrored(i + down, size) for i in range(size)]
+      columns = [mirrored(i + right, size) for i in range(size)]
+      expected[image[rows][:, columns].tobytes()] = 0
+  assert len(expected) == 25 and image.tobytes() in expected
+  images = np.broadcast_to(image, (count, *image.shape))
+  for shifted in np.asarray(augment.random_shift(images, make_keys(count), padding)):
+    expected[shifted.tobytes()] += 1
+  # 200 expected of each, standard deviation 13.9: five of them either way.
+  assert max(abs(n - count / 25) for n in expected.values()) < 70, expected.values()
+
+
+def test_the_padded_crop_shifts_in_training_alone():
+  images = make_images()
+  section = make_section(
+    crop="padded", crop_padding=3, flip=False, mean=(0.0,) * 3, std=(1 / 255,) * 3
+  )
+  keys = make_keys()
+  # Where no pixel changes, none is rounded on its way through the normalisation.
+  shifted = np.rint(np.asarray(transform(section)(images, keys))).astype(np.uint8)
+  assert (shifted != images).any()
+  for image, result in zip(images, shifted):
+    padded = np.pad(image, ((3, 3), (3, 3), (0, 0)), mode="reflect")
+    windows = [padded[top : top + 16, left : left + 16] for top in range(7) for left in range(7)]
+    assert sum(np.array_equal(result, window) for window in windows) == 1
+  np.testing.assert_allclose(
+    augment.eval_transform(images, section, jnp.float32), images, rtol=1e-6
+  )
+
+
 # Normalisation.
 
 

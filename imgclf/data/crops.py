@@ -132,32 +132,3 @@ def random_window(
   h = min(height, max(1, round(width / ratio[0])))
   w = min(width, max(1, round(height * ratio[1])))
   return (height - h) // 2, (width - w) // 2, h, w
-
-
-def padded_random_crop(
-  image: np.ndarray,
-  rng: np.random.Generator,
-  size: int,
-  *,
-  padding: int,
-  interpolation: str,
-) -> np.ndarray:
-  """Shifts an image by up to `padding` pixels each way; what comes into view is its mirror image.
-
-  The image is first brought to size x size by `resize_center_crop`. All (2 * padding + 1)^2 shifts are
-  equally likely (He et al. 2015, arXiv:1512.03385, section 4.2, with reflection for zeros).
-
-  Args:
-    image: [height, width, 3] uint8.
-    rng: where the shift is drawn from.
-    size: height and width of the result, in pixels.
-    padding: in pixels; from `size` on the reflection is reflected again.
-    interpolation: bilinear, bicubic or lanczos.
-
-  Returns:
-    [size, size, 3] uint8, C-contiguous.
-  """
-  image = resize_center_crop(image, size, crop_fraction=1, interpolation=interpolation)
-  top, left = rng.integers(2 * padding + 1, size=2)
-  padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
-  return np.ascontiguousarray(padded[top : top + size, left : left + size])

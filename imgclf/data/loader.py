@@ -15,6 +15,7 @@ import numpy as np
 
 from imgclf.data import crops, images
 from imgclf.data.datasets import Record
+from imgclf.data.order import Order
 
 Batch = dict[str, np.ndarray]
 
@@ -26,33 +27,37 @@ class Records(Protocol):
   def __getitems__(self, indices: Sequence[int]) -> list[Record]: ...
 
 
-def train_crop(config: Mapping[str, Any]) -> Callable[[Record, np.random.Generator], np.ndarray]:
-  """Returns the host's part of the training transform: a record to [size, size, 3] uint8.
+def train_crop(config: Mapping[str, Any]) -> Callable[[Record, int], np.ndarray]:
+  """Returns the host's part of the training transform: a record and its place in the stream to [size, size, 3] uint8.
 
   Raises (when called): ImageError naming a record that can't be decoded.
   """
-  dataset, augment = config["dataset"], config["augment"]
-  size, interpolation = dataset["image_size"], dataset["interpolation"]
-  whole = eval_crop(config)
+  dataset, augment, seed = config["dataset"], config["augment"], config["seed"]
+  fixed = fixed_train_crop(config)
 
-  def crop(record: Record, rng: np.random.Generator) -> np.ndarray:
-    if augment["crop"] == "center":
-      return whole(record)
-    image = _decode(record, dataset)
-    if augment["crop"] == "padded":
-      return crops.padded_random_crop(
-        image, rng, size, padding=augment["crop_padding"], interpolation=interpolation
-      )
+  def crop(record: Record, place: int) -> np.ndarray:
+    if fixed is not None:
+      return fixed(record)
+    # A generator an example, keyed by its place in the stream, costs 10 us and makes its crop
+    # independent of which thread or process draws it.
     return crops.random_resized_crop(
-      image,
-      rng,
-      size,
+      _decode(record, dataset),
+      np.random.Generator(np.random.Philox(key=[seed, place])),
+      dataset["image_size"],
       scale=augment["crop_scale"],
       ratio=augment["crop_ratio"],
-      interpolation=interpolation,
+      interpolation=dataset["interpolation"],
     )
 
   return crop
+
+
+def fixed_train_crop(config: Mapping[str, Any]) -> Callable[[Record], np.ndarray] | None:
+  """Returns what `train_crop` makes of a record where that is always the same; None where it is random."""
+  if config["augment"]["crop"] == "random_resized":
+    return None
+  # The device shifts a padded image, which is whole until then.
+  return eval_crop(config) if config["augment"]["crop"] == "center" else _center_crop(config, 1.0)
 
 
 def eval_crop(config: Mapping[str, Any]) -> Callable[[Record], np.ndarray]:
@@ -60,13 +65,17 @@ def eval_crop(config: Mapping[str, Any]) -> Callable[[Record], np.ndarray]:
 
   Raises (when called): ImageError naming a record that can't be decoded.
   """
+  return _center_crop(config, config["dataset"]["crop_fraction"])
+
+
+def _center_crop(config: Mapping[str, Any], fraction: float) -> Callable[[Record], np.ndarray]:
   dataset = config["dataset"]
 
   def crop(record: Record) -> np.ndarray:
     return crops.resize_center_crop(
       _decode(record, dataset),
       dataset["image_size"],
-      crop_fraction=dataset["crop_fraction"],
+      crop_fraction=fraction,
       interpolation=dataset["interpolation"],
     )
 
@@ -79,15 +88,15 @@ def _decode(record: Record, dataset: Mapping[str, Any]) -> np.ndarray:
   )
 
 
-def _order(records: Records, config: Mapping[str, Any]) -> grain.MapDataset:
-  """The endless stream: the split shuffled by the seed, then shuffled anew, and so on."""
-  return grain.MapDataset.range(len(records)).seed(config["seed"]).shuffle().repeat()
-
-
 def train_examples(records: Records, config: Mapping[str, Any], k: int) -> list[Record]:
   """Returns the encoded examples of the whole global batch k, in their order."""
-  size, order = config["train"]["batch_size"], _order(records, config)
-  return records.__getitems__([int(order[place]) for place in range(k * size, (k + 1) * size)])
+  size, order = config["train"]["batch_size"], Order(len(records), config["seed"])
+  return records.__getitems__(order.at(np.arange(k * size, (k + 1) * size)).tolist())
+
+
+def positions(batch_size: int, process_index: int, process_count: int) -> np.ndarray:
+  """Returns which places in a global batch a process works on, [share] int32."""
+  return np.arange(process_index, batch_size, process_count, dtype=np.int32)
 
 
 def train_batches(
@@ -117,30 +126,27 @@ def train_batches(
     `position` [share] int32, the example's place in the global batch, and, with `on_error`, `mask`
     [share] bool, False where the image is blank.
   """
-  size, seed = config["dataset"]["image_size"], config["seed"]
-  batch_size = config["train"]["batch_size"]
-  order = _order(records, config)
+  size, batch_size = config["dataset"]["image_size"], config["train"]["batch_size"]
+  order = Order(len(records), config["seed"])
   crop = train_crop(config)
-  positions = np.arange(process_index, batch_size, process_count, dtype=np.int32)
+  places_in_batch = positions(batch_size, process_index, process_count)
 
   def batch(k: int) -> Batch:
-    places = [k * batch_size + int(position) for position in positions]
+    places = k * batch_size + places_in_batch.astype(np.int64)
     image = np.zeros((len(places), size, size, 3), np.uint8)
     label = np.empty(len(places), np.int32)
     mask = np.ones(len(places), bool)
-    examples = records.__getitems__([int(order[place]) for place in places])
-    for row, (place, record) in enumerate(zip(places, examples)):
+    examples = records.__getitems__(order.at(places).tolist())
+    for row, (place, record) in enumerate(zip(places.tolist(), examples)):
       label[row] = record.label
       try:
-        # A generator an example, keyed by its place in the stream, costs 10 us and makes its crop
-        # independent of which thread or process draws it.
-        image[row] = crop(record, np.random.Generator(np.random.Philox(key=[seed, place])))
+        image[row] = crop(record, place)
       except images.ImageError as error:
         if on_error is None:
           raise
         on_error(error, record.name)
         mask[row] = False
-    made = {"image": image, "label": label, "position": positions}
+    made = {"image": image, "label": label, "position": places_in_batch}
     return made if on_error is None else {**made, "mask": mask}
 
   return grain.MapDataset.range(sys.maxsize // batch_size).map(batch)
@@ -151,6 +157,7 @@ def eval_batches(
   config: Mapping[str, Any],
   batch_size: int,
   *,
+  crop: Callable[[Record], np.ndarray] | None = None,
   process_index: int = 0,
   process_count: int = 1,
   on_error: Callable[[int, images.ImageError], None] | None = None,
@@ -164,6 +171,7 @@ def eval_batches(
     records: the split.
     config: the run's config.
     batch_size: global; process_count must divide it.
+    crop: a record to [size, size, 3] uint8; none: `eval_crop`.
     process_index: this process.
     process_count: all processes.
     on_error: called with the index of a record that can't be decoded, which then is blank and masked;
@@ -175,7 +183,7 @@ def eval_batches(
     False where there is no image.
   """
   size, total = config["dataset"]["image_size"], len(records)
-  crop = eval_crop(config)
+  crop = crop or eval_crop(config)
 
   def batch(k: int) -> Batch:
     index = np.arange(k * batch_size + process_index, (k + 1) * batch_size, process_count)

@@ -41,6 +41,7 @@ class _Entry:
     fields: what makes this network of the class.
     options: optional fields of config.model that the class takes under the same name.
     batch_norm: whether there are statistics to synchronise.
+    blocks: whether it consists of blocks that can be computed anew for the gradient.
   """
 
   module: str
@@ -49,6 +50,7 @@ class _Entry:
   fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   options: tuple[str, ...] = ()
   batch_norm: bool = False
+  blocks: bool = False
 
 
 def _vgg(batch_norm: bool, *stage_sizes: int) -> _Entry:
@@ -58,7 +60,7 @@ def _vgg(batch_norm: bool, *stage_sizes: int) -> _Entry:
 
 def _resnet(bottleneck: bool, *stage_sizes: int) -> _Entry:
   fields = {"stage_sizes": stage_sizes, "bottleneck": bottleneck}
-  return _Entry("resnet", "ResNet", 1, fields, ("stem",), batch_norm=True)
+  return _Entry("resnet", "ResNet", 1, fields, ("stem",), batch_norm=True, blocks=True)
 
 
 _MODELS = {
@@ -115,6 +117,10 @@ def check(model_config: Mapping[str, Any], image_size: int) -> None:
         f"config.model.{option}: got {model_config[option]!r}, but {name} has none; "
         f"set it to none or take one of {takers}"
       )
+  if model_config["remat"] == "blocks" and not entry.blocks:
+    raise UserError(
+      f"config.model.remat: got 'blocks', but {name} has none; set it to elementwise or none"
+    )
   if image_size < entry.smallest:
     raise UserError(
       f"config.dataset.image_size: got {image_size}, {name} needs at least {entry.smallest}"
@@ -143,6 +149,8 @@ def create(
       fields[option] = model_config[option]
   if entry.batch_norm and model_config["sync_batch_norm"]:
     fields["axis_name"] = axis_name
+  if model_config["remat"] == "blocks":
+    fields["remat"] = True
   network = getattr(importlib.import_module(f"imgclf.models.{entry.module}"), entry.network)
   return network(num_classes=num_classes, dtype=jnp.dtype(model_config["dtype"]), **fields)
 

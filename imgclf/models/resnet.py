@@ -71,6 +71,8 @@ class ResNet(nn.Module):
     stem: `imagenet` is a 7x7 convolution with stride 2 and 3x3 max-pooling with stride 2; `cifar`, for
       small images, is a 3x3 convolution alone.
     axis_name: see `layers.batch_norm`.
+    remat: whether a block is computed anew for the gradient, so that of the forward pass only what goes
+      from block to block is kept.
   """
 
   stage_sizes: tuple[int, ...]
@@ -79,6 +81,7 @@ class ResNet(nn.Module):
   dtype: DTypeLike = jnp.float32
   stem: str = "imagenet"
   axis_name: str | None = None
+  remat: bool = False
 
   @nn.compact
   def __call__(
@@ -98,10 +101,11 @@ class ResNet(nn.Module):
     if self.stem == "imagenet":
       x = layers.max_pool(x, 3, stride=2, padding=1)
     x = layers.feature(self, "stem", x)
+    make = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
     for i, (width, size) in enumerate(zip(WIDTHS, self.stage_sizes, strict=True), 1):
       for j in range(1, size + 1):
         stride = 2 if i > 1 and j == 1 else 1
-        block = Block(
+        block = make(
           width, stride, self.bottleneck, self.dtype, self.axis_name, name=f"stage{i}_block{j}"
         )
         x = block(x, train)

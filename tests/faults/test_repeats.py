@@ -77,10 +77,10 @@ models._MODELS["resnet18"] = models._resnet(False, 1, 1, 1, 1)
 crop = loader.train_crop
 def noting(config):
   real = crop(config)
-  def one(record, rng):
+  def one(record, place):
     with open(os.environ["NOTES"], "a") as file:
       file.write(record.name + "\\n")
-    return real(record, rng)
+    return real(record, place)
   return one
 loader.train_crop = noting
 app.command()

@@ -248,3 +248,10 @@ def test_a_resnet_takes_a_single_pixel():
     models.check(make_config("resnet18", stem=stem), 1)
     _, updated = result(make_model("resnet18", stem=stem), size=1, mutable=["intermediates"])
     assert updated["intermediates"]["stage4"].shape == (2, 1, 1, 512)
+
+
+def test_blocks_are_computed_anew_only_where_there_are_blocks():
+  models.check(make_config("resnet50", remat="blocks"), 224)
+  models.check(make_config("vgg16", remat="elementwise"), 224)
+  with pytest.raises(UserError, match=r"^config.model.remat: got 'blocks', but vgg16 has none"):
+    models.check(make_config("vgg16", remat="blocks"), 224)

@@ -1,0 +1,45 @@
+"""The order in which a run sees its examples: endless, and any part of it at hand at once. Knows no record."""
+
+import functools
+
+import numpy as np
+
+
+class Order:
+  """The split shuffled by the seed, then shuffled anew, and so on; every example comes once an epoch.
+
+  Each epoch is a permutation that follows from (seed, epoch) alone, by sorting raw draws of Philox: numpy
+  promises those for good, and not what its `permutation` makes of them. An epoch of 1.28 million examples takes
+  0.2 s once and 10 MB, and then 20 ns an example, where a shuffle that is worked out place by place takes 9 us.
+
+  Args:
+    size: examples of the split, at least 1.
+    seed: of the run.
+  """
+
+  def __init__(self, size: int, seed: int):
+    self._size, self._seed = size, seed
+
+  def at(self, places: np.ndarray) -> np.ndarray:
+    """Returns which examples stand at these places of the stream. Safe to call from several threads.
+
+    Args:
+      places: [...] integers from 0 on.
+
+    Returns:
+      [...] int64 from 0 to size - 1.
+    """
+    epochs, within = np.divmod(np.asarray(places, np.int64), self._size)
+    found = np.empty_like(within)
+    for epoch in np.unique(epochs):
+      chosen = epochs == epoch
+      found[chosen] = _permutation(self._size, self._seed, int(epoch))[within[chosen]]
+    return found
+
+
+# Read-ahead crosses from one epoch into the next, and the report on a divergence looks back.
+@functools.lru_cache(maxsize=3)
+def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
+  # The counter keeps away from what the crops draw, whose keys are (seed, place).
+  draws = np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, 1]).random_raw(size)
+  return np.argsort(draws, kind="stable")

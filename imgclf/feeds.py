@@ -1,0 +1,152 @@
+"""What a call of the compiled training program works on: batches that the host decodes, or places in a split that
+the devices hold. Both give the same examples in the same order.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from imgclf import memory, parallel, steps
+from imgclf.data import loader, resident
+from imgclf.data.bad_images import BadImages
+from imgclf.data.order import Order
+from imgclf.errors import UserError
+
+# Of a device's memory, what a resident split may take where nobody asked for it.
+_SHARE = 1 / 4
+# Steps of a call on GPUs and TPUs, so that the host has time for all else that it does. A CPU runs convolutions that
+# stand in a loop on an unoptimised path: with five steps a call the digits' network made 50 images/s, with one 700.
+_STEPS = 16
+
+
+class Streamed:
+  """Batches that the host decodes ahead of need.
+
+  Attributes:
+    steps_per_call: 1.
+    held: what the devices hold: nothing.
+  """
+
+  steps_per_call = 1
+  held: dict[str, jax.Array]
+
+  def __init__(self, records: loader.Records, config: Mapping[str, Any], bad: BadImages | None):
+    """Reads nothing yet.
+
+    Args:
+      records: the train split.
+      config: the run's config.
+      bad: where images that can't be decoded are listed; none: they are errors.
+    """
+    self._records, self._config, self._bad = records, config, bad
+    self.held = {}
+
+  def call(self, train_step: Callable) -> Callable:
+    """Returns the per-device function of a call: (state, held, batch) -> (state, metrics)."""
+    return steps.one_call(train_step)
+
+  def batches(self, begun: int, counts: Sequence[int]) -> Iterator[loader.Batch]:
+    """Returns what each call takes, from the step after `begun` on; waits for what is not ready.
+
+    Args:
+      begun: steps that were made.
+      counts: how many steps each call makes.
+    """
+    batches = loader.train_batches(
+      self._records,
+      self._config,
+      process_index=parallel.process_index(),
+      process_count=parallel.process_count(),
+      on_error=None if self._bad is None else self._bad.add,
+    )
+    return loader.prefetch(batches[begun : begun + len(counts)], self._config)
+
+  def blank(self) -> loader.Batch:
+    """Returns a call's batch of no example."""
+    share = self._config["train"]["batch_size"] // parallel.process_count()
+    batch = loader.blank_batch(self._config, share)
+    batch["position"] = batch.pop("index").astype(np.int32)
+    if self._bad is None:
+      del batch["mask"]
+    return batch
+
+
+class Resident:
+  """Places in the train split, which every device holds whole.
+
+  Attributes:
+    steps_per_call: the most that one call makes.
+    held: what the devices hold of it.
+  """
+
+  def __init__(
+    self,
+    records: loader.Records,
+    config: Mapping[str, Any],
+    bad: BadImages | None,
+  ):
+    """Decodes the split and puts it on the devices.
+
+    Args:
+      records: the train split.
+      config: the run's config.
+      bad: where images that can't be decoded are listed; none: they are errors.
+
+    Raises:
+      UserError: for an image that can't be decoded, or a split that is too large.
+    """
+    needed, limit = resident.size(config, len(records)), memory.device_bytes()
+    if limit is not None and needed > limit:
+      raise UserError(
+        f"config.dataset.resident: the train split takes {needed / 1e9:,.1f} GB of each device, which has "
+        f"{limit / 1e9:,.1f} GB; set it to False or config.dataset.image_size to less"
+      )
+    self._order = Order(len(records), config["seed"])
+    self._batch_size = config["train"]["batch_size"]
+    self._positions = loader.positions(
+      self._batch_size, parallel.process_index(), parallel.process_count()
+    )
+    on_error = None if bad is None else bad.add
+    self.held = parallel.place(resident.decode(records, config, on_error=on_error))
+    given = config["train"]["steps_per_call"]
+    self.steps_per_call = given or (1 if jax.default_backend() == "cpu" else _STEPS)
+
+  def call(self, train_step: Callable) -> Callable:
+    """Returns the per-device function of a call: (state, held, batch) -> (state, metrics)."""
+    return steps.resident_call(train_step, self.steps_per_call)
+
+  def batches(self, begun: int, counts: Sequence[int]) -> Iterator[loader.Batch]:
+    """Yields which examples each call takes, from the step after `begun` on; see `Streamed.batches`."""
+    for count in counts:
+      batch = self.blank()
+      batch["count"][:] = count
+      numbers = np.arange(begun, begun + count)
+      places = numbers * self._batch_size + self._positions[:, None].astype(np.int64)
+      batch["index"][:, :count] = self._order.at(places)
+      begun += count
+      yield batch
+
+  def blank(self) -> loader.Batch:
+    """Returns a call's batch that makes one step, on whatever examples."""
+    share = len(self._positions)
+    return {
+      "index": np.zeros((share, self.steps_per_call), np.int32),
+      "position": self._positions,
+      "count": np.ones(share, np.int32),
+    }
+
+
+def is_resident(records: loader.Records, config: Mapping[str, Any]) -> bool:
+  """Whether the train split is to live on the devices: as the config says, else where that is faster and it fits."""
+  asked = config["dataset"]["resident"]
+  if asked is not None:
+    return asked
+  limit = memory.device_bytes()
+  return (
+    jax.default_backend() != "cpu"
+    and loader.fixed_train_crop(config) is not None
+    and limit is not None
+    and resident.size(config, len(records)) <= _SHARE * limit
+  )
