@@ -38,19 +38,25 @@ def train_crop(config: Mapping[str, Any]) -> Callable[[Record, np.random.Generat
   def crop(record: Record, rng: np.random.Generator) -> np.ndarray:
     if augment["crop"] == "center":
       return whole(record)
-    image = _decode(record, dataset)
     if augment["crop"] == "padded":
       return crops.padded_random_crop(
-        image, rng, size, padding=augment["crop_padding"], interpolation=interpolation
+        _decode(record, dataset),
+        rng,
+        size,
+        padding=augment["crop_padding"],
+        interpolation=interpolation,
       )
-    return crops.random_resized_crop(
-      image,
-      rng,
-      size,
-      scale=augment["crop_scale"],
-      ratio=augment["crop_ratio"],
-      interpolation=interpolation,
+    part, window = images.decode_window(
+      record.data,
+      record.name,
+      lambda height, width: crops.random_window(
+        height, width, rng, scale=augment["crop_scale"], ratio=augment["crop_ratio"]
+      ),
+      least=size,
+      background=dataset["background"],
+      max_pixels=dataset["max_pixels"],
     )
+    return crops.resize_window(part, window, size, interpolation=interpolation)
 
   return crop
 
