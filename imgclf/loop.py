@@ -17,7 +17,7 @@ import numpy as np
 from imgclf import config as configs
 from imgclf import memory, metrics, parallel, progress, state, steps
 from imgclf.checkpoint import Checkpoints
-from imgclf.data import loader
+from imgclf.data import loader, workers
 from imgclf.data.bad_images import BadImages
 from imgclf.data.files import some
 from imgclf.errors import Diverged, UserError
@@ -182,14 +182,14 @@ class Loop:
         total=len(plan.train_records),
         max_share=plan.config["dataset"]["max_bad_share"],
       ).add
-    batches = loader.train_batches(
+    return workers.train_batches(
       plan.train_records,
       plan.config,
+      range(begun, plan.every.total),
       process_index=parallel.process_index(),
       process_count=parallel.process_count(),
       on_error=on_error,
     )
-    return loader.prefetch(batches[begun : plan.every.total], plan.config)
 
   def _blank_train(self, stop: int | None = None) -> loader.Batch:
     config = self.plan.config

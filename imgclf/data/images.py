@@ -260,7 +260,9 @@ def _jpeg_rows(data: bytes, head: Header, rows: int, half: bool) -> np.ndarray |
   pixels[-1] = mark = np.arange(3 * shape[1]).reshape(-1, 3) * 89 % 256
   least = {"min_height": shape[0], "min_width": shape[1], "min_factor": 2} if half else {}
   try:
-    if simplejpeg.decode_jpeg(data, "RGB", strict=True, buffer=pixels, **least).shape != pixels.shape:
+    if (
+      simplejpeg.decode_jpeg(data, "RGB", strict=True, buffer=pixels, **least).shape != pixels.shape
+    ):
       return None
   except ValueError as error:
     if not _ROWS_LEFT.fullmatch(str(error)) or (pixels[-1] == mark).all():

@@ -103,6 +103,7 @@ def train_batches(
   process_index: int = 0,
   process_count: int = 1,
   on_error: Callable[[images.ImageError, str], None] | None = None,
+  allocate: Callable[[tuple[int, ...], type], np.ndarray] = np.empty,
 ) -> grain.MapDataset:
   """Returns this process's share of every training batch, by number and without end.
 
@@ -117,6 +118,7 @@ def train_batches(
     process_count: all processes.
     on_error: called, in a thread of the loader, with the error and the name of a record that can't be
       decoded, which then is blank and masked; left out, its ImageError is raised.
+    allocate: where a batch's images go: of a shape and dtype, as `np.empty`.
 
   Returns:
     A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32,
@@ -131,7 +133,7 @@ def train_batches(
 
   def batch(k: int) -> Batch:
     places = [k * batch_size + int(position) for position in positions]
-    image = np.zeros((len(places), size, size, 3), np.uint8)
+    image = allocate((len(places), size, size, 3), np.uint8)
     label = np.empty(len(places), np.int32)
     mask = np.ones(len(places), bool)
     examples = records.__getitems__([int(order[place]) for place in places])
@@ -145,7 +147,7 @@ def train_batches(
         if on_error is None:
           raise
         on_error(error, record.name)
-        mask[row] = False
+        image[row], mask[row] = 0, False
     made = {"image": image, "label": label, "position": positions}
     return made if on_error is None else {**made, "mask": mask}
 
