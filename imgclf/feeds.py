@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from imgclf import memory, parallel, steps
-from imgclf.data import loader, resident
+from imgclf.data import loader, resident, workers
 from imgclf.data.bad_images import BadImages
 from imgclf.data.order import Order
 from imgclf.errors import UserError
@@ -54,14 +54,14 @@ class Streamed:
       begun: steps that were made.
       counts: how many steps each call makes.
     """
-    batches = loader.train_batches(
+    return workers.train_batches(
       self._records,
       self._config,
+      range(begun, begun + len(counts)),
       process_index=parallel.process_index(),
       process_count=parallel.process_count(),
       on_error=None if self._bad is None else self._bad.add,
     )
-    return loader.prefetch(batches[begun : begun + len(counts)], self._config)
 
   def blank(self) -> loader.Batch:
     """Returns a call's batch of no example."""

@@ -93,6 +93,14 @@ SCHEMA: dict[str, dict[str, Field]] = {
       256,
       may_change=True,
     ),
+    "workers": number(
+      int,
+      None,
+      "Processes that make training batches, 0: threads; none: 0 up to 8 cores, else a core each, 16 at most.",
+      0,
+      256,
+      may_change=True,
+    ),
     "prefetch": number(
       int, 4, "Batches that are kept ready ahead of the step.", 1, 1024, may_change=True
     ),

@@ -1,6 +1,8 @@
 """uint8 pixels -> uint8 pixels of the model's size: the host's resizes and crops. Knows no codec and no config.
 
-Every resize is Pillow's antialiased one, on the host's threads: it releases the interpreter's lock.
+Every resize is antialiased, on the host's threads: it releases the interpreter's lock. What evaluation sees
+is Pillow's to the bit. Windows for training are resized by cykooz-resizer, the same filters with vector
+instructions, where there is a wheel of it, which is not so on Linux on ARM; there by Pillow.
 """
 
 import math
@@ -8,12 +10,21 @@ import math
 import numpy as np
 from PIL import Image
 
+try:
+  import cykooz_resizer
+except ImportError:
+  cykooz_resizer = None
+
+Box = tuple[float, float, float, float]
+
 # The name in the config -> Pillow's filter, and how far it reaches in pixels of the coarser grid.
 _FILTERS = {
   "bilinear": (Image.Resampling.BILINEAR, 1),
   "bicubic": (Image.Resampling.BICUBIC, 2),
   "lanczos": (Image.Resampling.LANCZOS, 3),
 }
+
+_FAST_FILTERS = {"bilinear": "bilinear", "bicubic": "catmull_rom", "lanczos": "lanczos3"}
 
 # Long side / short side beyond which the whole is not resized, only the part of it that the crop sees: 1 x 5000
 # pixels would become 256 x 1,280,000. It is no rule for all shapes, though 1.4 times as fast on photographs:
@@ -96,15 +107,50 @@ def random_resized_crop(
     interpolation: bilinear, bicubic or lanczos.
 
   Returns:
-    [size, size, 3] uint8, C-contiguous.
+    [size, size, 3] uint8, C-contiguous, perhaps read-only.
   """
   top, left, height, width = random_window(
     image.shape[0], image.shape[1], rng, scale=scale, ratio=ratio
   )
   part = image[top : top + height, left : left + width]
-  if (height, width) == (size, size):
+  return resize_window(part, (0, 0, height, width), size, interpolation=interpolation)
+
+
+def resize_window(part: np.ndarray, box: Box, size: int, *, interpolation: str) -> np.ndarray:
+  """Resizes a window to a square.
+
+  With cykooz-resizer bilinear differs from Pillow's by at most 1 in 255, in one value of seven. So do
+  bicubic and lanczos but at edges of full contrast, where each clips after another of the two directions:
+  by up to 36, by 0.2 on average (200 photographs to 224 px).
+
+  Args:
+    part: [height, width, 3] uint8.
+    box: top, left, height and width of the window in `part`, in pixels; may lie between them.
+    size: height and width of the result, in pixels.
+    interpolation: bilinear, bicubic or lanczos.
+
+  Returns:
+    [size, size, 3] uint8, C-contiguous, perhaps read-only.
+  """
+  height, width = part.shape[:2]
+  if box == (0, 0, size, size) and (height, width) == (size, size):
     return np.ascontiguousarray(part)
-  return np.array(Image.fromarray(part).resize((size, size), _FILTERS[interpolation][0]))
+  top, left = box[:2]
+  if cykooz_resizer is None:
+    bounds = left, top, left + box[3], top + box[2]
+    picture = Image.fromarray(part)
+    return np.array(picture.resize((size, size), _FILTERS[interpolation][0], bounds))
+  options = cykooz_resizer.ResizeOptions(
+    cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType[_FAST_FILTERS[interpolation]]),
+    use_alpha=False,
+    crop_box=cykooz_resizer.CropBox(left, top, box[3], box[2]),
+  )
+  rgb = cykooz_resizer.PixelType.U8x3
+  source = cykooz_resizer.ImageData(width, height, rgb, part.tobytes())
+  square = cykooz_resizer.ImageData(size, size, rgb)
+  # A Resizer has a lock: of their own, threads do not wait for each other. Making one takes 2 us.
+  cykooz_resizer.Resizer().resize(source, square, options)
+  return np.frombuffer(square.get_buffer(), np.uint8).reshape(size, size, 3)
 
 
 def random_window(

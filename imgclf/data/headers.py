@@ -40,6 +40,9 @@ class Header:
     orientation: EXIF's, 1 (upright) to 8.
     passes: how often a decoder goes over all pixels: a JPEG's scans; 1 for most else.
     byte_work: what its bytes take beside that, in pixels; 0 for what is read at the usual speed.
+    rows_at: where a JPEG's number of rows stands, if a decoder may be told of fewer: of 8 bits,
+      grey or colour, all in one scan without restart markers; else 0.
+    row_step: rows that are decoded at a time there.
   """
 
   format: str
@@ -49,6 +52,8 @@ class Header:
   orientation: int = 1
   passes: int = 1
   byte_work: int = 0
+  rows_at: int = 0
+  row_step: int = 0
 
   @property
   def work(self) -> int:
@@ -88,6 +93,7 @@ _JPEG_MODES = {1: "grey", 3: "RGB", 4: "CMYK"}
 def _jpeg(data: bytes) -> Header:
   """ITU-T T.81, annex B: segments up to the first scan, then the scans alone."""
   width, height, orientation, mode, byte_work, components, progressive = 0, 0, 1, "", 0, 0, False
+  rows_at, row_step, restarts = 0, 0, False
   for marker, start, end in structure.jpeg_segments(data):
     if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and not width:
       bits, height, width, components = struct.unpack_from(">BHHB", data, start + 4)
@@ -95,12 +101,24 @@ def _jpeg(data: bytes) -> Header:
       mode = depth + _JPEG_MODES.get(components, f"{components} components")
       progressive = marker & 3 == 2
       byte_work = _ARITHMETIC_BYTE * len(data) if marker >= 0xC9 else 0
+      if marker <= 0xC1 and mode in ("grey", "RGB"):
+        rows_at = start + 5
+        # A component's samples down stand in the low half of a byte. Grey has 8 rows a block.
+        row_step = 8 * max(
+          data[at] & 15 for at in range(start + 11, start + 10 + 3 * components, 3)
+        )
     elif marker == 0xE1 and data.startswith(b"Exif\0\0", start + 4):
       orientation = _orientation(data[start + 10 : end])
+    elif marker == 0xDD and data[start + 4 : end] != b"\0\0":
+      restarts = True
   # Of a picture whose first scan has it all, no decoder reads another.
   whole = data[start + 4 : start + 5] == bytes([components]) and not progressive
   scans = 1 if whole else structure.jpeg_scans(data, start)
-  return Header("JPEG", width, height, mode, orientation, scans, byte_work)
+  if not whole or restarts:
+    rows_at = row_step = 0
+  return Header(
+    "JPEG", width, height, mode, orientation, scans, byte_work, rows_at=rows_at, row_step=row_step
+  )
 
 
 _PNG_MODES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}

@@ -7,6 +7,7 @@ follows from its first bytes, never from its name. Knows no data set, crop or la
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import io
+import re
 import threading
 
 import numpy as np
@@ -93,6 +94,62 @@ def decode(
   Raises:
     ImageError: it is no image, damaged, truncated or too large.
   """
+  head = _allowed_header(data, name, max_pixels)
+  return _decode(data, name, head, background)
+
+
+def decode_window(
+  data: bytes,
+  name: str,
+  choose: Callable[[int, int], tuple[int, int, int, int]],
+  *,
+  least: int,
+  background: Sequence[int] = (255, 255, 255),
+  max_pixels: int = 100_000_000,
+) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+  """Decodes a window of a picture, and as little of the rest as the codec allows.
+
+  Of a JPEG the rows below the window are left out, which changes no pixel in it; damage there goes unseen,
+  but a missing end does not. And a window of `2 * least` pixels or more each way is decoded at half the
+  size, which libjpeg-turbo does in the cosine transform's domain. Of 200 photographs, reading whole ones
+  took 1.09 ms, without those rows 0.95, at half the size 0.80, all rows of them. Resized to `least`, such
+  windows differ from those of a whole decode by 1.2 to 1.6 in 255 on average, as bicubic and bilinear do;
+  a quarter of the size would differ by as much from four times `least` on and save nothing.
+
+  Args:
+    data: the encoded file, as for `decode`.
+    name: what errors call it.
+    choose: given height and width of the upright picture, returns the window: top, left, height, width.
+    least: height and width that the window will be resized to, in pixels.
+    background: as for `decode`.
+    max_pixels: as for `decode`.
+
+  Returns:
+    [height, width, 3] uint8 RGB pixels around the window, and its top, left, height and width in them,
+    which lie between pixels where they were halved.
+
+  Raises:
+    ImageError: as for `decode`.
+  """
+  head = _allowed_header(data, name, max_pixels)
+  window = choose(*reversed(head.upright_size))
+  top, left, height, width = window
+  half = _HALVE_FROM <= 2 * least <= min(height, width)
+  pixels = None
+  if head.format == "JPEG" and head.orientation == 1:
+    pixels = _jpeg_rows(data, head, top + height, half)
+  if pixels is None:
+    half, pixels = False, _decode(data, name, head, background)
+    if pixels.shape[:2] != head.upright_size[::-1]:
+      raise _error(name, "its parts disagree about its size", _REPLACE)
+  if not half:
+    return pixels[top : top + height, left : left + width], (0, 0, height, width)
+  y, x = top // 2, left // 2
+  part = pixels[y : -(-(top + height) // 2), x : -(-(left + width) // 2)]
+  return part, (top / 2 - y, left / 2 - x, height / 2, width / 2)
+
+
+def _allowed_header(data: bytes, name: str, max_pixels: int) -> Header:
   if len(data) > headers.max_bytes(max_pixels):
     raise _error(
       name,
@@ -112,6 +169,10 @@ def decode(
       f"decoding it is the work of {head.work} pixels, more than {MAX_PASSES} times the {max_pixels} allowed",
       "save it anew as an ordinary image",
     )
+  return head
+
+
+def _decode(data: bytes, name: str, head: Header, background: Sequence[int]) -> np.ndarray:
   try:
     pixels = _jpeg_pixels(data) if head.format == "JPEG" else None
     if pixels is None:
@@ -172,6 +233,41 @@ def _jpeg_pixels(data: bytes) -> np.ndarray | None:
     if any(words in str(error).lower() for words in _JPEG_DAMAGE):
       raise
     return None
+
+
+# Twice the size that windows are resized to. Of smaller pictures simplejpeg may choose another scale than
+# half, whose size rounds to the same.
+_HALVE_FROM = 16
+# What libjpeg says of a scan that goes on after the rows it was told of.
+_ROWS_LEFT = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
+
+
+def _jpeg_rows(data: bytes, head: Header, rows: int, half: bool) -> np.ndarray | None:
+  """Returns the first `rows` rows or some more, perhaps at half the size; None where `_decode` is to do it.
+
+  A decoder that reads fewer rows in the header stops after them. What it says then of the bytes that are
+  left is expected; only its first warning is told, so that damage before comes out.
+  """
+  # One row more than needed: a row's colours are smoothed with those of the next.
+  told = (rows // head.row_step + 1) * head.row_step if head.rows_at else head.height
+  if told < head.height:
+    data = data[: head.rows_at] + told.to_bytes(2, "big") + data[head.rows_at + 2 :]
+  elif not half:
+    return None
+  told, scale = min(told, head.height), 2 if half else 1
+  shape = -(-told // scale), -(-head.width // scale)
+  pixels = np.empty((*shape, 3), np.uint8)
+  pixels[-1] = mark = np.arange(3 * shape[1]).reshape(-1, 3) * 89 % 256
+  least = {"min_height": shape[0], "min_width": shape[1], "min_factor": 2} if half else {}
+  try:
+    if (
+      simplejpeg.decode_jpeg(data, "RGB", strict=True, buffer=pixels, **least).shape != pixels.shape
+    ):
+      return None
+  except ValueError as error:
+    if not _ROWS_LEFT.fullmatch(str(error)) or (pixels[-1] == mark).all():
+      return None
+  return pixels
 
 
 _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {

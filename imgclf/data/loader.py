@@ -33,6 +33,7 @@ def train_crop(config: Mapping[str, Any]) -> Callable[[Record, int], np.ndarray]
   Raises (when called): ImageError naming a record that can't be decoded.
   """
   dataset, augment, seed = config["dataset"], config["augment"], config["seed"]
+  size = dataset["image_size"]
   fixed = fixed_train_crop(config)
 
   def crop(record: Record, place: int) -> np.ndarray:
@@ -40,14 +41,18 @@ def train_crop(config: Mapping[str, Any]) -> Callable[[Record, int], np.ndarray]
       return fixed(record)
     # A generator an example, keyed by its place in the stream, costs 10 us and makes its crop
     # independent of which thread or process draws it.
-    return crops.random_resized_crop(
-      _decode(record, dataset),
-      np.random.Generator(np.random.Philox(key=[seed, place])),
-      dataset["image_size"],
-      scale=augment["crop_scale"],
-      ratio=augment["crop_ratio"],
-      interpolation=dataset["interpolation"],
+    rng = np.random.Generator(np.random.Philox(key=[seed, place]))
+    part, window = images.decode_window(
+      record.data,
+      record.name,
+      lambda height, width: crops.random_window(
+        height, width, rng, scale=augment["crop_scale"], ratio=augment["crop_ratio"]
+      ),
+      least=size,
+      background=dataset["background"],
+      max_pixels=dataset["max_pixels"],
     )
+    return crops.resize_window(part, window, size, interpolation=dataset["interpolation"])
 
   return crop
 
@@ -106,6 +111,7 @@ def train_batches(
   process_index: int = 0,
   process_count: int = 1,
   on_error: Callable[[images.ImageError, str], None] | None = None,
+  allocate: Callable[[tuple[int, ...], type], np.ndarray] = np.empty,
 ) -> grain.MapDataset:
   """Returns this process's share of every training batch, by number and without end.
 
@@ -120,6 +126,7 @@ def train_batches(
     process_count: all processes.
     on_error: called, in a thread of the loader, with the error and the name of a record that can't be
       decoded, which then is blank and masked; left out, its ImageError is raised.
+    allocate: where a batch's images go: of a shape and dtype, as `np.empty`.
 
   Returns:
     A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32,
@@ -133,7 +140,7 @@ def train_batches(
 
   def batch(k: int) -> Batch:
     places = k * batch_size + places_in_batch.astype(np.int64)
-    image = np.zeros((len(places), size, size, 3), np.uint8)
+    image = allocate((len(places), size, size, 3), np.uint8)
     label = np.empty(len(places), np.int32)
     mask = np.ones(len(places), bool)
     examples = records.__getitems__(order.at(places).tolist())
@@ -145,7 +152,7 @@ def train_batches(
         if on_error is None:
           raise
         on_error(error, record.name)
-        mask[row] = False
+        image[row], mask[row] = 0, False
     made = {"image": image, "label": label, "position": places_in_batch}
     return made if on_error is None else {**made, "mask": mask}
 

@@ -202,7 +202,8 @@ def test_crops_of_any_image_have_the_size_asked_for(shape):
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)
-def test_a_crop_is_pillows_resize_of_its_window_alone(interpolation):
+def test_a_crop_is_pillows_resize_of_its_window_alone(interpolation, monkeypatch):
+  monkeypatch.setattr(crops, "cykooz_resizer", None)  # as where there is no wheel of it
   image = noise(60, 80)
   for seed in range(5):
     top, left, height, width = windows(60, 80, 1, seed=seed)[0]
@@ -218,6 +219,38 @@ def test_a_crop_is_pillows_resize_of_its_window_alone(interpolation):
       ),
       np.asarray(part.resize((24, 24), FILTERS[interpolation])),
     )
+
+
+@pytest.mark.parametrize("interpolation", FILTERS)
+@pytest.mark.parametrize("shape", [(60, 80), (24, 300), (10, 7), (24, 25), (1, 1)])
+def test_a_window_resized_with_vector_instructions_is_nearly_pillows(
+  interpolation, shape, monkeypatch
+):
+  assert crops.cykooz_resizer is not None
+  part = noise(*shape)
+  box = (0, 0, *shape)
+  fast = crops.resize_window(part, box, 24, interpolation=interpolation)
+  monkeypatch.setattr(crops, "cykooz_resizer", None)
+  exact = crops.resize_window(part, box, 24, interpolation=interpolation)
+  assert_image(fast, 24)
+  difference = np.abs(fast - exact.astype(int))
+  if interpolation == "bilinear":
+    assert difference.max() <= 1
+  # The others clip between their two directions, where noise has full contrast.
+  assert difference.max() <= 40
+  assert difference.mean() < 1
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_window_between_pixels_is_taken_where_it_is(fast, monkeypatch):
+  if not fast:
+    monkeypatch.setattr(crops, "cykooz_resizer", None)
+  # A ramp of 4 a column: half a pixel to the right is 2 more; ends where the ramp's edge is not seen.
+  part = np.broadcast_to((np.arange(60) * 4)[None, :, None], (60, 60, 3)).astype(np.uint8)
+  pixels = crops.resize_window(part, (0, 4.5, 60, 48), 24, interpolation="bilinear")
+  # Column c covers 4.5 + 2 c to 4.5 + 2 (c + 1); its centre, less half a pixel, is 5 + 2 c.
+  expected = 4 * (5 + 2 * np.arange(24))
+  assert np.abs(pixels[:, :, 0] - expected.astype(int)).max() <= 1
 
 
 def test_the_same_generator_gives_the_same_crop_and_another_another():

@@ -550,3 +550,125 @@ def test_encoded_pixels_come_back(shape):
 def test_what_is_not_grey_or_rgb_uint8_is_not_encoded(pixels):
   with pytest.raises(ValueError, match="no grey or RGB uint8 pixels"):
     images.encode_png(pixels)
+
+
+# Windows.
+
+
+def window_of(data, window, least=100, **options):
+  """The pixels of a window, none of them halved, and the size that it was chosen for."""
+  asked = []
+
+  def choose(*size):
+    asked.append(size)
+    return window
+
+  part, box = images.decode_window(data, "x", choose, least=least, **options)
+  assert box == (0, 0, *window[2:])
+  return part, asked[0]
+
+
+def jpeg(picture, **options):
+  out = io.BytesIO()
+  Image.fromarray(picture).save(out, "JPEG", **options)
+  return out.getvalue()
+
+
+NOISE = np.random.default_rng(3).integers(0, 256, (90, 70, 3), np.uint8)
+WINDOWS = [(0, 0, 1, 1), (3, 5, 20, 30), (0, 0, 16, 70), (15, 1, 17, 60), (50, 0, 40, 70)]
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"subsampling": 0},
+    {"subsampling": 1},
+    {"subsampling": 2},
+    {"progressive": True},
+    {"restart_marker_blocks": 3},
+  ],
+  ids=str,
+)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_window_has_the_pixels_of_the_whole_picture(options, window):
+  for picture in (NOISE, NOISE[:, :, 0]):
+    data = jpeg(picture, **options)
+    top, left, height, width = window
+    part, size = window_of(data, window)
+    assert size == (90, 70)
+    np.testing.assert_array_equal(
+      part, images.decode(data, "x")[top : top + height, left : left + width]
+    )
+
+
+@by_sample
+def test_a_window_of_any_format_has_the_pixels_of_the_whole_picture(data):
+  whole = images.decode(data, "x")
+  height, width = whole.shape[:2]
+  part, size = window_of(data, (1, 2, height // 2, width // 2))
+  assert size == (height, width)
+  np.testing.assert_array_equal(part, whole[1 : 1 + height // 2, 2 : 2 + width // 2])
+
+
+def test_windows_of_photographs_have_the_pixels_of_the_whole_picture():
+  if not PHOTOS:
+    pytest.skip("no photographs in ../shared/data/imagenet_photos")
+  rng = np.random.default_rng(0)
+  for photo in PHOTOS[::8]:
+    data = photo.read_bytes()
+    whole = images.decode(data, "x")
+    top, left = rng.integers(0, whole.shape[0] // 2), rng.integers(0, whole.shape[1] // 2)
+    height, width = whole.shape[0] // 3, whole.shape[1] // 3
+    part, _ = window_of(data, (top, left, height, width), least=1000)
+    np.testing.assert_array_equal(part, whole[top : top + height, left : left + width], photo)
+
+
+def test_rows_below_a_window_are_not_decoded():
+  data = bytearray(jpeg(NOISE, quality=90))
+  whole = images.decode(bytes(data), "x")
+  data[-600:-590] = b"\xff\x00" * 5  # bits that no code begins with, in the last rows
+  damaged = bytes(data)
+  with pytest.raises(images.ImageError):
+    images.decode(damaged, "x")
+  part, _ = window_of(damaged, (0, 0, 40, 70))
+  np.testing.assert_array_equal(part, whole[:40])
+  with pytest.raises(images.ImageError):
+    window_of(damaged, (40, 0, 50, 70))
+
+
+@pytest.mark.parametrize("cut", [2, 400, 3000])
+def test_a_missing_end_is_found_wherever_the_window_is(cut):
+  with pytest.raises(images.ImageError, match=r"(?i)premature end"):
+    window_of(jpeg(NOISE, quality=90)[:-cut], (0, 0, 8, 8))
+
+
+def test_a_window_lies_in_the_picture_as_a_person_sees_it():
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  data = jpeg(NOISE, exif=exif)
+  part, size = window_of(data, (5, 30, 20, 40))
+  assert size == (70, 90)
+  np.testing.assert_array_equal(part, images.decode(data, "x")[5:25, 30:70])
+
+
+@pytest.mark.parametrize("window", [(0, 0, 64, 64), (11, 7, 70, 61), (31, 33, 149, 131)])
+def test_a_window_of_twice_the_size_asked_for_is_decoded_at_half(window):
+  # Colours that change slowly: half the size holds the means of 2 x 2 pixels, as far as JPEG keeps them.
+  y, x = np.mgrid[:180, :165]
+  picture = np.stack([y, x, (x + y) // 2], -1).astype(np.uint8)
+  data = jpeg(picture, quality=95, subsampling=0)
+  part, (top, left, height, width) = images.decode_window(data, "x", lambda *_: window, least=30)
+  assert (height, width) == (window[2] / 2, window[3] / 2)
+  assert 0 <= top < 1 and 0 <= left < 1
+  assert part.shape[0] >= top + height and part.shape[1] >= left + width
+  assert part.shape[0] < top + height + 1 and part.shape[1] < left + width + 1
+  y, x = np.mgrid[: part.shape[0], : part.shape[1]]
+  y, x = window[0] // 2 * 2 + 2 * y + 0.5, window[1] // 2 * 2 + 2 * x + 0.5
+  assert np.abs(part - np.stack([y, x, (x + y) / 2], -1)).max() <= 4
+  whole, _ = window_of(data, window, least=min(window[2:]) // 2 + 1)
+  assert whole.shape[:2] == window[2:]
+
+
+def test_a_window_of_a_picture_that_is_too_large_is_refused():
+  with pytest.raises(images.ImageError, match="more than the 100 allowed"):
+    window_of(jpeg(NOISE), (0, 0, 1, 1), max_pixels=100)
