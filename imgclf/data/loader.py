@@ -84,10 +84,25 @@ def _order(records: Records, config: Mapping[str, Any]) -> grain.MapDataset:
   return grain.MapDataset.range(len(records)).seed(config["seed"]).shuffle().repeat()
 
 
+def _distinct(config: Mapping[str, Any]) -> int:
+  """How many examples a global batch holds: fewer than images where `augment.repeats` shows each several times."""
+  return config["train"]["batch_size"] // config["augment"]["repeats"]
+
+
 def train_examples(records: Records, config: Mapping[str, Any], k: int) -> list[Record]:
-  """Returns the encoded examples of the whole global batch k, in their order."""
-  size, order = config["train"]["batch_size"], _order(records, config)
+  """Returns the encoded examples of the whole global batch k, each once, in their order."""
+  size, order = _distinct(config), _order(records, config)
   return records.__getitems__([int(order[place]) for place in range(k * size, (k + 1) * size)])
+
+
+def crop_generator(config: Mapping[str, Any], k: int, position: int) -> np.random.Generator:
+  """Returns what the crop of one image of global batch k is drawn from.
+
+  A generator an image, keyed by its place in the stream of images shown, costs 10 us and makes its crop
+  independent of which thread or process draws it.
+  """
+  place = k * config["train"]["batch_size"] + position
+  return np.random.Generator(np.random.Philox(key=[config["seed"], place]))
 
 
 def train_batches(
@@ -102,13 +117,15 @@ def train_batches(
 
   The examples stand in one endless stream: the split shuffled by the seed, then shuffled anew, and so
   on. Global batch k is the stream's part from k * batch_size on, so that every example comes once an
-  epoch, and process p has every process_count-th example of it from the p-th on.
+  epoch. With `augment.repeats` it is the part from k * n on, n being batch_size / repeats, and position q
+  shows example q mod n of it: the examples once in their order, then again. Process p of P has the p-th
+  of P blocks of positions, in their order, so that neighbours stay together.
 
   Args:
     records: the split.
     config: the run's config.
     process_index: this process.
-    process_count: all processes.
+    process_count: all processes; divides the batch size.
     on_error: called, in a thread of the loader, with the error and the name of a record that can't be
       decoded, which then is blank and masked; left out, its ImageError is raised.
 
@@ -117,24 +134,22 @@ def train_batches(
     `position` [share] int32, the example's place in the global batch, and, with `on_error`, `mask`
     [share] bool, False where the image is blank.
   """
-  size, seed = config["dataset"]["image_size"], config["seed"]
-  batch_size = config["train"]["batch_size"]
-  order = _order(records, config)
+  size, batch_size = config["dataset"]["image_size"], config["train"]["batch_size"]
+  order, distinct = _order(records, config), _distinct(config)
   crop = train_crop(config)
-  positions = np.arange(process_index, batch_size, process_count, dtype=np.int32)
+  share = batch_size // process_count
+  positions = np.arange(process_index * share, (process_index + 1) * share, dtype=np.int32)
 
   def batch(k: int) -> Batch:
-    places = [k * batch_size + int(position) for position in positions]
-    image = np.zeros((len(places), size, size, 3), np.uint8)
-    label = np.empty(len(places), np.int32)
-    mask = np.ones(len(places), bool)
+    places = [k * distinct + int(position) % distinct for position in positions]
+    image = np.zeros((share, size, size, 3), np.uint8)
+    label = np.empty(share, np.int32)
+    mask = np.ones(share, bool)
     examples = records.__getitems__([int(order[place]) for place in places])
-    for row, (place, record) in enumerate(zip(places, examples)):
+    for row, (position, record) in enumerate(zip(positions, examples)):
       label[row] = record.label
       try:
-        # A generator an example, keyed by its place in the stream, costs 10 us and makes its crop
-        # independent of which thread or process draws it.
-        image[row] = crop(record, np.random.Generator(np.random.Philox(key=[seed, place])))
+        image[row] = crop(record, crop_generator(config, k, int(position)))
       except images.ImageError as error:
         if on_error is None:
           raise
