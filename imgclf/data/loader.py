@@ -89,10 +89,13 @@ def _distinct(config: Mapping[str, Any]) -> int:
   return config["train"]["batch_size"] // config["augment"]["repeats"]
 
 
-def train_examples(records: Records, config: Mapping[str, Any], k: int) -> list[Record]:
-  """Returns the encoded examples of the whole global batch k, each once, in their order."""
+def train_examples(
+  records: Records, config: Mapping[str, Any], k: int, count: int | None = None
+) -> list[Record]:
+  """Returns the encoded examples of the whole global batch k, each once, in their order; or the first `count`."""
   size, order = _distinct(config), _order(records, config)
-  return records.__getitems__([int(order[place]) for place in range(k * size, (k + 1) * size)])
+  places = range(k * size, (k + 1) * size)[:count]
+  return records.__getitems__([int(order[place]) for place in places])
 
 
 def crop_generator(config: Mapping[str, Any], k: int, position: int) -> np.random.Generator:
