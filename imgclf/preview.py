@@ -3,7 +3,7 @@
 It goes through the loader's crops and `imgclf.steps.augmented`, which is what the training step calls.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from imgclf import steps
+from imgclf import augment, steps
 from imgclf.data import datasets, images, loader
 from imgclf.text import printable
 
@@ -41,13 +41,13 @@ def sheet(
     An RGB picture.
   """
   examples = loader.train_examples(records, config, 0, ROWS)
-  if len(examples) % 2:
-    examples = examples[:-1] or examples
+  if augment.mixes(config["augment"]):
+    examples = examples[: len(examples) // 2 * 2]
   size = config["dataset"]["image_size"]
   names = [printable(classes[record.label], "latin-1") for record in examples]
-  whole = loader.eval_crop(config)
-  columns = [("no augmentation", [_cropped(size, whole, record) for record in examples], names)]
-  augment = jax.jit(
+  whole = [_cropped(size, loader.eval_crop(config), record) for record in examples]
+  columns = [("no augmentation", [pixels for pixels, _ in whole], names)]
+  seen_by_step = jax.jit(
     lambda batch, step: steps.augmented(
       batch, config["seed"], step, config["augment"], jnp.dtype(config["model"]["dtype"])
     )[:2]
@@ -59,24 +59,25 @@ def sheet(
       for position, record in enumerate(examples)
     ]
     batch = {
-      "image": np.stack(cropped),
+      "image": np.stack([pixels for pixels, _ in cropped]),
       "label": np.array([record.label for record in examples], np.int32),
       "position": np.arange(len(examples), dtype=np.int32),
+      "mask": np.array([readable for _, readable in cropped]),
     }
-    seen, targets = augment(batch, jnp.int32(step))
+    seen, targets = seen_by_step(batch, jnp.int32(step))
     captions = _captions(jax.device_get(targets), classes)
     columns.append((f"step {step + 1}", list(_pixels(seen, config["augment"])), captions))
   return _draw(columns)
 
 
 def _cropped(
-  size: int, crop, record: datasets.Record, *generator: np.random.Generator
-) -> np.ndarray:
-  """The crop of a record; black where it can't be decoded, which the report of the check tells."""
+  size: int, crop: Callable, record: datasets.Record, *generator: np.random.Generator
+) -> tuple[np.ndarray, bool]:
+  """The crop of a record, and whether there is one: what can't be decoded is blank, as in training."""
   try:
-    return crop(record, *generator)
+    return crop(record, *generator), True
   except images.ImageError:
-    return np.zeros((size, size, 3), np.uint8)
+    return np.zeros((size, size, 3), np.uint8), False
 
 
 def _pixels(seen: jax.Array, augment_config: Mapping[str, Any]) -> np.ndarray:
@@ -101,7 +102,7 @@ def _captions(targets: steps.Targets, classes: Sequence[str]) -> list[str]:
 def _draw(columns: Sequence[tuple[str, Sequence[np.ndarray], Sequence[str]]]) -> Image.Image:
   """Lays columns of a heading, pictures and captions of up to two lines out on a white sheet."""
   side = len(columns[0][1][0])
-  shown = min(side * max(1, -(-_SMALLEST // side)), max(_LARGEST, 1))
+  shown = min(side * max(1, -(-_SMALLEST // side)), _LARGEST)
   method = Image.Resampling.NEAREST if shown >= side else Image.Resampling.BILINEAR
   lines = max(caption.count("\n") + 1 for _, _, captions in columns for caption in captions)
   width, height = shown + _MARGIN, shown + _MARGIN + lines * _LINE

@@ -68,9 +68,10 @@ def posterize(bits: jax.Array) -> jax.Array:
   """Keeps the highest bits of each level.
 
   Args:
-    bits: [batch] floats, whole numbers from 0 to 8.
+    bits: [batch] floats, whole numbers; those beyond 0 and 8 count as these.
   """
-  step = jnp.exp2(8 - bits)[:, None, None]
+  # Cut, or the value of another operation would make an infinite table here, which not even a factor of 0 undoes.
+  step = jnp.exp2(8 - jnp.clip(bits, 0, 8))[:, None, None]
   return jnp.floor(identity(len(bits)) / step) * step
 
 

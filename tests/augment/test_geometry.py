@@ -92,3 +92,72 @@ def test_angles_are_uniform_between_the_limits():
   counts, _ = np.histogram(angles, bins=10, range=(-30, 30))
   # Five standard deviations of 4000 draws into a tenth: sqrt(4000 * 0.1 * 0.9) = 19 each.
   assert np.abs(counts - 400).max() < 95
+
+
+# Affine maps.
+
+
+def random_matrices(count, seed=0):
+  rng = np.random.default_rng(seed)
+  matrices = np.concatenate([np.eye(2), np.zeros((2, 1))], 1) + np.zeros((count, 1, 1))
+  matrices[:, :, :2] += rng.uniform(-0.5, 0.5, (count, 2, 2))
+  matrices[:, :, 2] = rng.uniform(-6, 6, (count, 2))
+  return matrices.astype(np.float32)
+
+
+def test_a_warp_with_a_fill_is_pillows_to_the_last_pixel():
+  images, matrices = make_images(8, 23, 31), random_matrices(8)
+  result = np.asarray(geometry.warp(images, jnp.asarray(matrices), (10, 200, 30)))
+  for image, matrix, warped in zip(images, matrices, result):
+    expected = Image.fromarray(image).transform(
+      (31, 23),
+      Image.Transform.AFFINE,
+      matrix.ravel().tolist(),
+      Image.Resampling.BILINEAR,
+      fillcolor=(10, 200, 30),
+    )
+    assert np.abs(warped - np.asarray(expected)).max() <= 1.01  # Pillow cuts to whole numbers
+
+
+def test_a_warp_without_a_fill_differs_only_where_the_place_is_outside():
+  images, matrices = make_images(8, 23, 31), jnp.asarray(random_matrices(8))
+  filled = np.asarray(geometry.warp(images, matrices, (-1, -1, -1)))
+  edge = np.asarray(geometry.warp(images, matrices))
+  outside = filled[..., 0] == -1
+  assert 0.05 < outside.mean() < 0.6
+  np.testing.assert_array_equal(edge[~outside], filled[~outside])
+  assert edge.min() >= 0
+
+
+def test_places_beyond_all_integers_take_the_edge():
+  matrix = jnp.array([[[0, 0, 1e30], [0, 0, -1e30]]], jnp.float32)
+  images = make_images(1, 5, 6)
+  result = np.asarray(geometry.warp(images, matrix))
+  np.testing.assert_array_equal(result, np.broadcast_to(images[:, :1, -1:], images.shape))
+
+
+def test_the_matrix_of_an_affine_map_leads_back_from_a_point_that_was_moved_by_hand():
+  # 10 x 20 pixels, centre (10, 5). The point (12, 6) is (2, 1) from it; sheared by 45 degrees (3, 1); twice as
+  # large (6, 2); a quarter turn counter-clockwise with y pointing down (2, -6); shifted by (0.1 x 20, 0.2 x 10).
+  matrix = geometry.affine(
+    jnp.array([90.0]),
+    (10, 20),
+    translate=jnp.array([[0.1, 0.2]]),
+    scale=jnp.array([2.0]),
+    shear=jnp.array([45.0]),
+  )
+  moved = np.array([10 + 2 + 2, 5 - 6 + 2, 1.0])
+  np.testing.assert_allclose(np.asarray(matrix[0]) @ moved, [12, 6], atol=1e-5)
+
+
+def test_draws_of_an_affine_map_fill_their_ranges_evenly():
+  shifts, scales, shears = geometry.random_affine(
+    make_keys(4000), translate=0.2, scale=(0.5, 1.5), shear=10.0
+  )
+  columns = (shifts[:, 0], shifts[:, 1], scales, shears)
+  for draws, limits in zip(columns, [(-0.2, 0.2), (-0.2, 0.2), (0.5, 1.5), (-10, 10)]):
+    assert limits[0] <= np.min(draws) and np.max(draws) <= limits[1]
+    counts, _ = np.histogram(draws, bins=10, range=limits)
+    assert np.abs(counts - 400).max() < 95  # five standard deviations of 19
+  correlations = np.corrcoef(np.stack(columns))
+  assert np.abs(correlations - np.eye(4)).max() < 0.08  # five of 1 / sqrt(4000)
