@@ -34,7 +34,7 @@ MODES = {
   "train": ("config", "workdir"),
   "eval": ("workdir", "step", "split", "dataset", "data_dir", "batch_size", "bad_images"),
   "predict": ("workdir", "step", "images", "output", "top_k"),
-  "check": ("config", "output"),
+  "check": ("config", "output", "preview"),
 }
 _COMMON = ("mode", "help", "coordinator_address", "num_processes", "process_id")
 
@@ -61,6 +61,7 @@ def define_flags() -> flags.FlagValues:
   integer("batch_size", None, "eval: global batch size; the run's if left out.")
   string("images", None, "predict: image files and folders, separated by commas.")
   string("output", None, "File to write; predict: ends in .csv or .jsonl, check: in .json.")
+  string("preview", None, "check: a picture of augmented training examples to write, FILE.png.")
   integer("top_k", 5, "predict: classes told for each image.")
   string("coordinator_address", None, "Several machines: HOST:PORT of process 0.")
   integer("num_processes", None, "Several machines: how many processes there are.")
@@ -190,7 +191,7 @@ def _predict(values: flags.FlagValues) -> None:
 def _check(values: flags.FlagValues, config: configs.ConfigDict) -> None:
   from imgclf.modes import check
 
-  check.run(config, output=values.output)
+  check.run(config, output=values.output, preview=values.preview)
 
 
 def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:

@@ -203,6 +203,22 @@ def validate(config: Mapping) -> None:
       f"config.augment.crop_padding: {augment['crop_padding']} is not below "
       f"config.dataset.image_size={size}; choose a smaller padding"
     )
+  if augment["cutout"] > size:
+    raise UserError(
+      f"config.augment.cutout: {augment['cutout']} is more than config.dataset.image_size={size}; "
+      "choose a smaller square"
+    )
+  if batch_size % augment["repeats"]:
+    raise UserError(
+      f"config.augment.repeats: {augment['repeats']} does not divide config.train.batch_size={batch_size}; "
+      "choose a divisor"
+    )
+  train = config["train"]
+  if train["binary_threshold"] is not None and train["loss"] != "binary":
+    raise UserError(
+      f"config.train.binary_threshold: only the loss binary has it, and config.train.loss is {train['loss']}; "
+      "set it to none or the loss to binary"
+    )
   optimizer = config["optimizer"]
   if optimizer["nesterov"] and optimizer["name"] != "sgd":
     raise UserError(

@@ -103,10 +103,10 @@ class Resident:
         f"config.dataset.resident: the train split takes {needed / 1e9:,.1f} GB of each device, which has "
         f"{limit / 1e9:,.1f} GB; set it to False or config.dataset.image_size to less"
       )
+    self._config = config
     self._order = Order(len(records), config["seed"])
-    self._batch_size = config["train"]["batch_size"]
     self._positions = loader.positions(
-      self._batch_size, parallel.process_index(), parallel.process_count()
+      config, parallel.process_index(), parallel.process_count()
     )
     on_error = None if bad is None else bad.add
     self.held = parallel.place(resident.decode(records, config, on_error=on_error))
@@ -123,7 +123,7 @@ class Resident:
       batch = self.blank()
       batch["count"][:] = count
       numbers = np.arange(begun, begun + count)
-      places = numbers * self._batch_size + self._positions[:, None].astype(np.int64)
+      places = loader.stream_places(self._config, numbers, self._positions[:, None])
       batch["index"][:, :count] = self._order.at(places)
       begun += count
       yield batch

@@ -10,8 +10,8 @@ import json
 import os
 from typing import Any
 
+from imgclf import augment, models, parallel
 from imgclf import config as configs
-from imgclf import models, parallel
 from imgclf.data import datasets
 from imgclf.errors import UserError
 from imgclf.identity import identity
@@ -86,6 +86,28 @@ def check_config(config: configs.ConfigDict) -> None:
   parts = config["optimizer"]["accumulate_steps"]
   parallel.check_batch_size("config.train.batch_size", config["train"]["batch_size"], parts)
   parallel.check_batch_size("config.eval.batch_size", configs.eval_batch_size(config))
+  if augment.mixes(config["augment"]):
+    _check_pairs(config)
+
+
+def _check_pairs(config: configs.ConfigDict) -> None:
+  """Holds a config that mixes examples against what makes pairs of them.
+
+  Raises:
+    UserError: where the two of a pair would be on two devices, or one example.
+  """
+  size, repeats = config["train"]["batch_size"], config["augment"]["repeats"]
+  unit = parallel.device_count()
+  if size // unit % 2:
+    raise UserError(
+      f"config.train.batch_size: {size} is an odd number for each of {unit} devices, and mixup and cutmix "
+      f"mix pairs; choose a multiple of {2 * unit}"
+    )
+  if size // repeats % 2:
+    raise UserError(
+      f"config.augment.repeats: {size} / {repeats} examples in a batch are an odd number, and mixup and cutmix "
+      f"mix pairs; choose a config.train.batch_size that is a multiple of {2 * repeats}"
+    )
 
 
 def check_set(

@@ -4,14 +4,8 @@ A table and nothing else; imgclf/config.py is what is done with it. Knows no mod
 what depends on those is checked where they are known.
 """
 
-import math
-
+from imgclf.augment_schema import AUGMENT
 from imgclf.fields import Field, choice, duration, number, numbers
-
-
-def _is_rgb(values: tuple) -> bool:
-  return len(values) == 3 and all(math.isfinite(v) for v in values)
-
 
 SCHEMA: dict[str, dict[str, Field]] = {
   "": {
@@ -112,47 +106,7 @@ SCHEMA: dict[str, dict[str, Field]] = {
       may_change=True,
     ),
   },
-  "augment": {
-    "crop": choice(
-      "random_resized",
-      "Training crop: `random_resized` (Inception's), `padded` (shifted by padding) or `center` "
-      "(as in evaluation).",
-      "random_resized",
-      "padded",
-      "center",
-    ),
-    "crop_scale": numbers(
-      (0.08, 1.0),
-      "random_resized: least and greatest share of the image's area.",
-      "two numbers, 0 < low <= high <= 1",
-      lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1,
-    ),
-    "crop_ratio": numbers(
-      (3 / 4, 4 / 3),
-      "random_resized: least and greatest width / height.",
-      "two numbers, 0 < low <= high",
-      lambda v: len(v) == 2 and 0 < v[0] <= v[1] < math.inf,
-    ),
-    "crop_padding": number(
-      int, 4, "padded: pixels of padding on each side before a random crop.", 0, 1024
-    ),
-    "flip": Field(bool, True, "Mirror left and right with probability 1/2."),
-    "rotation": number(
-      float, 0.0, "Rotate by a uniform angle of up to this many degrees either way.", 0, 180
-    ),
-    "mean": numbers(
-      (0.485, 0.456, 0.406),
-      "Subtracted from red, green, blue (scaled to 0..1); ImageNet's by default.",
-      "three numbers",
-      _is_rgb,
-    ),
-    "std": numbers(
-      (0.229, 0.224, 0.225),
-      "Red, green, blue are divided by this, after mean.",
-      "three numbers > 0",
-      lambda v: _is_rgb(v) and all(c > 0 for c in v),
-    ),
-  },
+  "augment": AUGMENT,
   "model": {
     "name": Field(str, "cnn", "The network: see imgclf.models.names()."),
     "dtype": choice(
@@ -288,6 +242,21 @@ SCHEMA: dict[str, dict[str, Field]] = {
     ),
     "label_smoothing": number(
       float, 0.0, "Share of the target spread evenly over all classes.", 0, 1, below=True
+    ),
+    "loss": choice(
+      "softmax",
+      "Of training: `softmax` cross-entropy, or `binary` cross-entropy, each class for itself, its "
+      "mean over classes. Evaluation always tells the former.",
+      "softmax",
+      "binary",
+    ),
+    "binary_threshold": number(
+      float,
+      None,
+      "binary: targets above this are 1, others 0; none: as they are.",
+      0,
+      1,
+      below=True,
     ),
   },
   "eval": {

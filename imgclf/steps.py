@@ -5,7 +5,7 @@ batch are taken over the axis `imgclf.parallel.AXIS`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +29,73 @@ def example_keys(seed: int, step: jax.Array, positions: jax.Array) -> jax.Array:
     step: scalar int32.
     positions: [batch] int32, places in the global batch.
   """
-  # By name: of JAX's generators only this one draws from each key by itself under vmap.
-  key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), step)
+  key = _step_key(seed, step)
   return jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
+
+
+def _step_key(seed: int, step: jax.Array) -> jax.Array:
+  # By name: of JAX's generators only this one draws from each key by itself under vmap.
+  return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), step)
+
+
+class Partner(NamedTuple):
+  """What was mixed in.
+
+  Attributes:
+    label: [batch] int32.
+    weight: [batch] float32, its share; the rest is the example's own.
+  """
+
+  label: jax.Array
+  weight: jax.Array
+
+
+class Targets(NamedTuple):
+  """What a loss is taken against.
+
+  Attributes:
+    label: [batch] int32.
+    partner: what was mixed in; None where nothing is.
+  """
+
+  label: jax.Array
+  partner: Partner | None = None
+
+  def main(self) -> jax.Array:
+    """Returns the label of the larger weight, [batch] int32."""
+    if self.partner is None:
+      return self.label
+    return jnp.where(self.partner.weight > 0.5, self.partner.label, self.label)
+
+
+def augmented(
+  batch: Batch, seed: int, step: jax.Array, augment_config: Mapping[str, Any], dtype: jnp.dtype
+) -> tuple[jax.Array, Targets, jax.Array]:
+  """Returns a training batch as the network gets it.
+
+  Args:
+    batch: as `make_train_step` takes it.
+    seed: the run's seed.
+    step: scalar int32.
+    augment_config: the section `augment` of a validated config.
+    dtype: type of the images.
+
+  Returns:
+    Images, [batch, size, size, 3] of `dtype`, normalised; their labels; keys of dropout, [batch].
+  """
+  keys = example_keys(seed, step, batch["position"])
+  # Augmentation and dropout get branches of each example's key that never meet.
+  pairs = jax.vmap(jax.random.split)(keys)
+  mask, (height, width) = batch.get("mask"), batch["image"].shape[1:3]
+  batch_key = jax.random.fold_in(_step_key(seed, step), augment.BATCH_STREAM)
+  mix = augment.draw_mix(batch_key, pairs[:, 0], (height, width), augment_config, mask)
+  images = augment.train_transform(batch["image"], pairs[:, 0], augment_config, dtype, mix)
+  if mask is not None:
+    images = jnp.where(mask[:, None, None, None], images, 0)
+  targets = Targets(batch["label"])
+  if mix is not None:
+    targets = Targets(batch["label"], Partner(augment.partners(batch["label"]), 1 - mix.weight))
+  return images, targets, pairs[:, 1]
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
@@ -47,6 +111,54 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
   if smoothing:
     loss = (1 - smoothing) * loss - smoothing * jnp.mean(log_p, axis=1)
   return loss
+
+
+def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """Returns the mean over classes of each class's own loss, in nats, [batch] (Wightman et al. 2021, section 3).
+
+  Args:
+    logits: [batch, classes] float.
+    targets: [batch, classes] float, probabilities that each class is there.
+  """
+  return jnp.mean(jax.nn.softplus(logits) - targets * logits, axis=1)
+
+
+def soft_targets(targets: Targets, classes: int, smoothing: float = 0.0) -> jax.Array:
+  """Returns the weight of each class, [batch, classes] float32, which add up to 1 for each example.
+
+  Args:
+    targets: labels and their weights.
+    classes: how many there are.
+    smoothing: share of the target spread evenly over all classes.
+  """
+  weights = jax.nn.one_hot(targets.label, classes)
+  if targets.partner is not None:
+    share = targets.partner.weight[:, None]
+    weights = (1 - share) * weights + share * jax.nn.one_hot(targets.partner.label, classes)
+  return (1 - smoothing) * weights + smoothing / classes
+
+
+def training_loss(
+  logits: jax.Array, targets: Targets, train_config: Mapping[str, Any]
+) -> jax.Array:
+  """Returns the loss of each example in nats, [batch], by the section `train` of a config.
+
+  Args:
+    logits: [batch, classes] float.
+    targets: labels and their weights.
+    train_config: its `loss`, `label_smoothing` and `binary_threshold` are read.
+  """
+  smoothing = train_config["label_smoothing"]
+  if train_config["loss"] == "binary":
+    weights = soft_targets(targets, logits.shape[1], smoothing).astype(logits.dtype)
+    if train_config["binary_threshold"] is not None:
+      weights = (weights > train_config["binary_threshold"]).astype(logits.dtype)
+    return binary_cross_entropy(logits, weights)
+  loss = cross_entropy(logits, targets.label, smoothing)
+  if targets.partner is None:
+    return loss
+  share = targets.partner.weight.astype(loss.dtype)
+  return (1 - share) * loss + share * cross_entropy(logits, targets.partner.label, smoothing)
 
 
 def example_weights(batch: Batch, dtype: jnp.dtype) -> jax.Array | None:
@@ -78,23 +190,22 @@ def make_train_step(
   `position` [batch] int32 (the example's place in the global batch), `stop` [batch] int32 and, where
   examples may be bad, `mask` [batch] bool (False: the image is blank and counts for nothing but the batch norm,
   which sees a picture of the mean colour). It returns the next state and scalar metrics over the global
-  batch: `loss` (with smoothing and penalties), `accuracy`, `gradient_norm` (before clipping),
+  batch: `loss` (with smoothing and penalties), `accuracy` (of the label of larger weight), `gradient_norm` (before clipping),
   `learning_rate`, and `stop`, more than 0 where any `stop` of any device was.
 
   A step that any device wants to stop before is not made: the state is returned as it was. With
   `train.max_bad_steps` one whose loss or gradient is NaN or infinite changes `step` and `bad_steps` alone.
   """
-  smoothing = config["train"]["label_smoothing"]
   parts = config["optimizer"]["accumulate_steps"]
   ema_decay = config["optimizer"]["ema_decay"]
   leave_out_bad = config["train"]["max_bad_steps"] > 0
   dtype = jnp.dtype(config["model"]["dtype"])
 
-  def loss_and_aux(params, batch_stats, images, labels, keys, weights):
+  def loss_and_aux(params, batch_stats, images, targets, keys, weights):
     variables = {"params": params, "batch_stats": batch_stats}
     logits, updates = model.apply(variables, images, train=True, keys=keys, mutable=["batch_stats"])
-    losses = cross_entropy(logits, labels, smoothing)
-    right = jnp.argmax(logits, axis=1) == labels
+    losses = training_loss(logits, targets, config["train"])
+    right = jnp.argmax(logits, axis=1) == targets.main()
     if weights is not None:
       losses, right = losses * weights, right * weights
     loss = jnp.mean(losses) + optim.penalty(params, config)
@@ -132,14 +243,9 @@ def make_train_step(
     return batch_stats, jax.tree.map(lambda x: x / parts, total)
 
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    keys = example_keys(config["seed"], state.step, batch["position"])
-    # Augmentation and dropout get branches of each example's key that never meet.
-    pairs = jax.vmap(jax.random.split)(keys)
-    images = augment.train_transform(batch["image"], pairs[:, 0], config["augment"], dtype)
+    images, targets, keys = augmented(batch, config["seed"], state.step, config["augment"], dtype)
     weights = example_weights(batch, dtype)
-    if weights is not None:
-      images = jnp.where(batch["mask"][:, None, None, None], images, 0)
-    batch_stats, means = gradients(state, images, batch["label"], pairs[:, 1], weights)
+    batch_stats, means = gradients(state, images, targets, keys, weights)
     # Local statistics differ by device: their mean keeps the copies of the state the same.
     batch_stats, (loss, accuracy, grads) = jax.lax.pmean((batch_stats, means), AXIS)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -14,7 +14,10 @@ LAYERS = (
   ("imgclf.app",),
   ("imgclf.modes",),
   ("imgclf.loop",),
-  ("imgclf.judge", "imgclf.plan", "imgclf.run", "imgclf.findings", "imgclf.feeds"),
+  (
+    *("imgclf.judge", "imgclf.plan", "imgclf.run", "imgclf.findings", "imgclf.feeds"),
+    "imgclf.preview",
+  ),
   (
     *("imgclf.checkpoint", "imgclf.run_folder", "imgclf.progress", "imgclf.steps"),
     *("imgclf.data", "imgclf.memory"),
@@ -31,6 +34,7 @@ LAYERS = (
   ("imgclf.config_file",),
   ("imgclf.config",),
   ("imgclf.schema",),
+  ("imgclf.augment_schema",),
   ("imgclf.fields",),
   ("imgclf.errors", "imgclf.text"),
 )

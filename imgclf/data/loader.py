@@ -28,7 +28,9 @@ class Records(Protocol):
 
 
 def train_crop(config: Mapping[str, Any]) -> Callable[[Record, int], np.ndarray]:
-  """Returns the host's part of the training transform: a record and its place in the stream to [size, size, 3] uint8.
+  """Returns the host's part of the training transform: a record and its place among all images shown to pixels.
+
+  They are [size, size, 3] uint8. Image k * batch_size + q of those shown is at position q of global batch k.
 
   Raises (when called): ImageError naming a record that can't be decoded.
   """
@@ -39,8 +41,8 @@ def train_crop(config: Mapping[str, Any]) -> Callable[[Record, int], np.ndarray]
   def crop(record: Record, place: int) -> np.ndarray:
     if fixed is not None:
       return fixed(record)
-    # A generator an example, keyed by its place in the stream, costs 10 us and makes its crop
-    # independent of which thread or process draws it.
+    # A generator an image, keyed by its place, costs 10 us and makes its crop independent of which
+    # thread or process draws it.
     rng = np.random.Generator(np.random.Philox(key=[seed, place]))
     part, window = images.decode_window(
       record.data,
@@ -93,15 +95,34 @@ def _decode(record: Record, dataset: Mapping[str, Any]) -> np.ndarray:
   )
 
 
-def train_examples(records: Records, config: Mapping[str, Any], k: int) -> list[Record]:
-  """Returns the encoded examples of the whole global batch k, in their order."""
-  size, order = config["train"]["batch_size"], Order(len(records), config["seed"])
-  return records.__getitems__(order.at(np.arange(k * size, (k + 1) * size)).tolist())
+def train_examples(
+  records: Records, config: Mapping[str, Any], k: int, count: int | None = None
+) -> list[Record]:
+  """Returns the encoded examples of the whole global batch k, each once, in their order; or the first `count`."""
+  places = np.arange(k * _distinct(config), (k + 1) * _distinct(config))[:count]
+  return records.__getitems__(Order(len(records), config["seed"]).at(places).tolist())
 
 
-def positions(batch_size: int, process_index: int, process_count: int) -> np.ndarray:
-  """Returns which places in a global batch a process works on, [share] int32."""
-  return np.arange(process_index, batch_size, process_count, dtype=np.int32)
+def _distinct(config: Mapping[str, Any]) -> int:
+  """How many examples a global batch holds: fewer than images where `augment.repeats` shows each several times."""
+  return config["train"]["batch_size"] // config["augment"]["repeats"]
+
+
+def positions(config: Mapping[str, Any], process_index: int, process_count: int) -> np.ndarray:
+  """Returns which places in a global batch a process works on: a block, so that neighbours stay together.
+
+  Returns:
+    [share] int32.
+  """
+  share = config["train"]["batch_size"] // process_count
+  return np.arange(process_index * share, (process_index + 1) * share, dtype=np.int32)
+
+
+def stream_places(
+  config: Mapping[str, Any], k: int | np.ndarray, positions: np.ndarray
+) -> np.ndarray:
+  """Returns where in the stream of examples (see `Order`) those at these positions of global batch k stand, int64."""
+  return k * _distinct(config) + positions.astype(np.int64) % _distinct(config)
 
 
 def train_batches(
@@ -117,13 +138,15 @@ def train_batches(
 
   The examples stand in one endless stream: the split shuffled by the seed, then shuffled anew, and so
   on. Global batch k is the stream's part from k * batch_size on, so that every example comes once an
-  epoch, and process p has every process_count-th example of it from the p-th on.
+  epoch. With `augment.repeats` it is the part from k * n on, n being batch_size / repeats, and position q
+  shows example q mod n of it: the examples once in their order, then again. Process p of P has the p-th
+  of P blocks of positions, in their order, so that neighbours stay together.
 
   Args:
     records: the split.
     config: the run's config.
     process_index: this process.
-    process_count: all processes.
+    process_count: all processes; divides the batch size.
     on_error: called, in a thread of the loader, with the error and the name of a record that can't be
       decoded, which then is blank and masked; left out, its ImageError is raised.
     allocate: where a batch's images go: of a shape and dtype, as `np.empty`.
@@ -136,24 +159,23 @@ def train_batches(
   size, batch_size = config["dataset"]["image_size"], config["train"]["batch_size"]
   order = Order(len(records), config["seed"])
   crop = train_crop(config)
-  places_in_batch = positions(batch_size, process_index, process_count)
+  own = positions(config, process_index, process_count)
 
   def batch(k: int) -> Batch:
-    places = k * batch_size + places_in_batch.astype(np.int64)
-    image = allocate((len(places), size, size, 3), np.uint8)
-    label = np.empty(len(places), np.int32)
-    mask = np.ones(len(places), bool)
-    examples = records.__getitems__(order.at(places).tolist())
-    for row, (place, record) in enumerate(zip(places.tolist(), examples)):
+    image = allocate((len(own), size, size, 3), np.uint8)
+    label = np.empty(len(own), np.int32)
+    mask = np.ones(len(own), bool)
+    examples = records.__getitems__(order.at(stream_places(config, k, own)).tolist())
+    for row, (position, record) in enumerate(zip(own.tolist(), examples)):
       label[row] = record.label
       try:
-        image[row] = crop(record, place)
+        image[row] = crop(record, k * batch_size + position)
       except images.ImageError as error:
         if on_error is None:
           raise
         on_error(error, record.name)
         image[row], mask[row] = 0, False
-    made = {"image": image, "label": label, "position": places_in_batch}
+    made = {"image": image, "label": label, "position": own}
     return made if on_error is None else {**made, "mask": mask}
 
   return grain.MapDataset.range(sys.maxsize // batch_size).map(batch)

@@ -149,7 +149,7 @@ class TrainBatches:
     """
     size = config["dataset"]["image_size"]
     share = {"process_index": process_index, "process_count": process_count}
-    rows = len(range(process_index, config["train"]["batch_size"], process_count))
+    rows = config["train"]["batch_size"] // process_count
     task = _Task(records, config, share, on_error is not None, (rows, size, size, 3))
     self._shape, self._bytes = task.slot, rows * size * size * 3
     self._on_error = on_error

@@ -2,18 +2,23 @@
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import io
 import json
 import os
+import pathlib
 import time
 from typing import Any
 
+from PIL import Image
+
 from imgclf import config as configs
 from imgclf import findings, parallel, plan, progress, tables
+from imgclf import preview as previews
 from imgclf.data import datasets
 from imgclf.data import survey as surveys
 from imgclf.data.files import some
 from imgclf.errors import UserError
-from imgclf.output import checked, whole_file
+from imgclf.output import checked, whole_file, write_whole
 
 # Lines that are printed of each list, and rows of classes; the JSON file has them all.
 SHOWN = 10
@@ -23,6 +28,7 @@ def run(
   config: configs.ConfigDict,
   *,
   output: str | os.PathLike | None = None,
+  preview: str | os.PathLike | None = None,
   quiet: bool = False,
 ) -> dict[str, Any]:
   """Looks every record of every split over once, and tells what it found as text and as JSON.
@@ -30,6 +36,8 @@ def run(
   Args:
     config: the config of the run to come.
     output: a file to write the report to, ending in .json; none: nowhere.
+    preview: a file to write a contact sheet of augmented training examples to, ending in .png; none: nowhere.
+      There is none where the config is refused.
     quiet: print nothing.
 
   Returns:
@@ -40,6 +48,7 @@ def run(
       something in it would stop a training or evaluation run with this config.
   """
   path = None if output is None else checked(output, (".json",))
+  sheet_path = None if preview is None else checked(preview, (".png",), "--preview")
   if parallel.process_count() > 1:
     raise UserError("--mode=check: runs in one process; start it without a cluster's environment")
   config = configs.resolve(config)
@@ -49,7 +58,11 @@ def run(
   with _noted(refusals):
     plan.check_config(config)
   with _noted(refusals):
-    roles = plan.check_set(config, dataset)[0]
+    roles, train_records, _ = plan.check_set(config, dataset)
+    if sheet_path is not None and not refusals:
+      _write_sheet(sheet_path, previews.sheet(train_records, dataset.classes, config))
+      if not quiet:
+        tables.print_line(f"written to {sheet_path}")
   if not roles:
     # Were it for the classes alone, the roles are known all the same.
     with _noted([]):
@@ -73,6 +86,12 @@ def run(
     more = f" (and {len(report['stops']) - 1} more)" if len(report["stops"]) > 1 else ""
     raise UserError(f"this would stop a run with this config{more}: {report['stops'][0]}")
   return report
+
+
+def _write_sheet(path: pathlib.Path, sheet: Image.Image) -> None:
+  data = io.BytesIO()
+  sheet.save(data, "PNG")
+  write_whole(path, data.getvalue(), "--preview")
 
 
 @contextlib.contextmanager
