@@ -46,3 +46,16 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path, name, words)
   (tmp_path / "folder.csv").mkdir()
   with pytest.raises(UserError, match=words):
     output.checked(tmp_path / name, [".csv", ".json"])
+
+
+def test_bytes_are_written_whole_and_told_of_under_their_flag(tmp_path):
+  path = output.checked(tmp_path / "a.png", [".png"], "--preview")
+  output.write_whole(path, b"1", "--preview")
+  output.write_whole(path, b"22", "--preview")
+  assert path.read_bytes() == b"22" and os.listdir(tmp_path) == ["a.png"]
+  path.unlink()
+  tmp_path.rmdir()
+  with pytest.raises(UserError, match=r"--preview=.*a\.png: can't be written \(No such file"):
+    output.write_whole(path, b"1", "--preview")
+  with pytest.raises(UserError, match=r"--preview=a\.jpg: ends in"):
+    output.checked("a.jpg", [".png"], "--preview")

@@ -242,6 +242,7 @@ else:
   config.model.dropout_rate = 0.5
 config.dataset.image_size = size
 config.augment.rotation = 20.0
+config.augment.update(json.loads(sys.argv[5]))
 config.optimizer.update(name="sgd", learning_rate=0.05, weight_decay=1e-4, clip_norm=5.0)
 _, begin, step = test_steps.make(config)
 current, losses = parallel.replicate(begin), []
@@ -257,22 +258,30 @@ print(json.dumps({"losses": losses, "devices": jax.device_count(), "same": same}
 
 
 @pytest.mark.parametrize(
-  ("model", "size", "dtype", "tolerance"),
+  ("model", "size", "dtype", "tolerance", "augment"),
   [
-    ("resnet18", 8, "float64", 1e-12),
-    ("resnet18", 8, "float32", 1e-5),
-    ("cnn", 24, "float64", 1e-12),
+    ("resnet18", 8, "float64", 1e-12, {}),
+    ("resnet18", 8, "float32", 1e-5, {}),
+    (
+      *("cnn", 24, "float64", 1e-12),
+      {
+        **{"policy": "randaugment", "brightness": 0.4, "hue": 0.1, "blur": 0.5, "erasing": 0.5},
+        **{"cutout": 4, "mixup": 0.2, "cutmix": 1.0, "mix_per_example": True},
+      },
+    ),
   ],
 )
 def test_one_device_and_eight_make_the_same_updates(
-  run_python, tmp_path, model, size, dtype, tolerance
+  run_python, tmp_path, model, size, dtype, tolerance, augment
 ):
   """Losses, gradients (as the parameters' moves) and statistics; also dropout and augmentation."""
   told, arrays = {}, {}
   for devices in (1, 8):
     path = tmp_path / f"{devices}.npz"
     x64 = str(int(dtype == "float64"))
-    out = run_python(PARITY, model, dtype, path, size, devices=devices, JAX_ENABLE_X64=x64)
+    out = run_python(
+      *(PARITY, model, dtype, path, size, json.dumps(augment)), devices=devices, JAX_ENABLE_X64=x64
+    )
     told[devices] = json.loads(out)
     with np.load(path) as saved:
       arrays[devices] = [saved[name] for name in saved.files]
@@ -359,3 +368,67 @@ def test_a_bad_step_changes_the_counts_alone_where_it_is_left_out():
     config, random_batch(8, 32), begin.replace(step=np.int32(51), bad_steps=np.int32(1))
   )
   assert late["learning_rate"] == later["learning_rate"] == pytest.approx(5e-4)
+
+
+# Two labels.
+
+
+def test_the_loss_of_a_mix_is_the_weighted_sum_of_those_of_its_labels():
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(5, 4))
+  labels, others, share = rng.integers(0, 4, 5), rng.integers(0, 4, 5), rng.random(5)
+  targets = steps.Targets(
+    jnp.asarray(labels), steps.Partner(jnp.asarray(others), jnp.asarray(share))
+  )
+  log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+  weights = np.full((5, 4), 0.1 / 4)
+  for row in range(5):
+    weights[row, labels[row]] += 0.9 * (1 - share[row])
+    weights[row, others[row]] += 0.9 * share[row]
+  train = {"loss": "softmax", "label_smoothing": 0.1, "binary_threshold": None}
+  found = steps.training_loss(jnp.asarray(logits), targets, train)
+  np.testing.assert_allclose(found, -(weights * log_p).sum(axis=1), rtol=1e-5)
+  # Each class for itself: -t log(sigmoid) - (1 - t) log(1 - sigmoid), the mean over classes.
+  p = 1 / (1 + np.exp(-logits))
+  for threshold in (None, 0.2):
+    t = weights if threshold is None else (weights > threshold)
+    expected = -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean(axis=1)
+    train = {"loss": "binary", "label_smoothing": 0.1, "binary_threshold": threshold}
+    found = steps.training_loss(jnp.asarray(logits), targets, train)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_label_of_more_weight_is_the_one_that_counts():
+  partner = steps.Partner(jnp.array([5, 6, 7]), jnp.array([0.6, 0.4, 0.5]))
+  assert steps.Targets(jnp.array([1, 2, 3]), partner).main().tolist() == [5, 2, 3]
+  assert steps.Targets(jnp.array([1, 2, 3])).main().tolist() == [1, 2, 3]
+
+
+def test_the_first_binary_loss_is_ln_2_and_a_step_of_mixed_examples_is_repeatable():
+  config = lenet_config()
+  config.train.loss = "binary"
+  config.augment.update(mixup=0.2, cutmix=1.0)
+  batch = random_batch(8, 32) | {"mask": np.array([1, 1, 1, 0, 1, 1, 1, 1], bool)}
+  first, told = one_step(config, batch)
+  again, _ = one_step(config, batch)
+  assert told["loss"] == pytest.approx(math.log(2), abs=1e-6)
+  jax.tree.map(np.testing.assert_array_equal, first.params, again.params)
+
+
+def test_a_batch_is_mixed_by_a_draw_of_its_seed_and_step_and_labels_go_along():
+  section = imgclf.default_config().augment
+  section.update(flip=False, mixup=1.0)
+  batch = random_batch(8, 4)
+
+  def weights(seed, step, rows=slice(None)):
+    part = {name: column[rows] for name, column in batch.items()}
+    _, targets, _ = steps.augmented(part, seed, jnp.int32(step), section, jnp.float32)
+    assert targets.label.tolist() == part["label"].tolist()
+    pairs = part["label"].reshape(-1, 2)
+    assert targets.partner.label.tolist() == pairs[:, ::-1].ravel().tolist()
+    return np.asarray(targets.partner.weight).tolist()
+
+  whole = weights(0, 3)
+  assert len(set(whole)) == 1
+  assert weights(0, 3, slice(4, 8)) == whole[:4]  # another device's share
+  assert len({whole[0], weights(0, 4)[0], weights(1, 3)[0]}) == 3

@@ -157,3 +157,67 @@ def test_steps_of_one_shape_are_compiled_once():
   for seed in range(3):
     step(make_images(seed=seed), make_keys(seed=seed))
   assert len(traces) == 1
+
+
+# All operations together.
+
+EVERYTHING = {
+  "flip": True,
+  "rotation": 20.0,
+  "translate": 0.1,
+  "scale": (0.8, 1.2),
+  "shear": 5.0,
+  "policy": "randaugment",
+  **dict.fromkeys(("brightness", "contrast", "saturation"), 0.4),
+  "hue": 0.1,
+  "greyscale": 0.3,
+  "blur": 0.5,
+  "erasing": 0.5,
+  "cutout": 4,
+}
+
+
+def test_with_everything_on_an_example_depends_on_its_key_alone_to_the_bit():
+  images, keys = make_images(9, 13, 17), make_keys(9)
+  run = transform(make_section(**EVERYTHING))
+  whole = np.asarray(run(images, keys))
+  order = np.random.default_rng(1).permutation(9)
+  np.testing.assert_array_equal(run(images[order], keys[order]), whole[order])
+  np.testing.assert_array_equal(run(images[2:4], keys[2:4]), whole[2:4])
+  assert len(np.unique(run(images[:1].repeat(9, 0), keys).reshape(9, -1), axis=0)) == 9
+
+
+def test_float64_draws_what_float32_draws_with_everything_on():
+  images = make_images(16)
+  # Without the policy, whose whole levels may round to either side of one half.
+  section = make_section(**{**EVERYTHING, "policy": "none"}, mixup=0.5, cutmix=0.5)
+  key, keys = jax.random.key(1), make_keys(16)
+
+  def run(dtype):
+    mix = augment.draw_mix(key, keys, (16, 16), section)
+    return jax.jit(lambda i, k: augment.train_transform(i, k, section, dtype, mix))(images, keys)
+
+  expected = np.asarray(run(jnp.float32))
+  with jax.enable_x64(True):
+    result = run(jnp.float64)
+    assert result.dtype == jnp.float64
+    np.testing.assert_allclose(result, expected, atol=1e-3)
+
+
+def test_a_policy_makes_of_float64_the_levels_of_float32():
+  images, section = make_images(32), make_section(policy="randaugment", policy_probability=1.0)
+  expected = np.asarray(transform(section)(images, make_keys(32)))
+  with jax.enable_x64(True):
+    result = np.asarray(transform(section, jnp.float64)(images, make_keys(32)))
+  # Levels are whole; the flip and the normalisation are all that is computed in the other type.
+  np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_an_operation_more_leaves_the_draws_of_the_others_as_they_were():
+  images, keys = make_images(8), make_keys(8)
+  flat = {"mean": (0, 0, 0), "std": (1, 1, 1)}
+  one = transform(make_section(rotation=20.0, **flat))(images, keys)
+  both = transform(make_section(rotation=20.0, cutout=2, **flat))(images, keys)
+  kept = np.asarray(both) != 0
+  assert 0.9 < kept.mean() < 1
+  np.testing.assert_array_equal(np.asarray(both)[kept], np.asarray(one)[kept])

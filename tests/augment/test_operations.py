@@ -76,16 +76,10 @@ def test_each_image_gets_its_operation_as_pillow_does_it():
 
 
 def test_an_operation_that_changes_nothing_leaves_every_level():
-  _, images, _, _ = every_operation()
-  still = {
-    "posterize": 8,
-    "solarize": 256,
-    "saturation": 1,
-    "sharpness": 1,
-    "contrast": 1,
-    "rotate": 0,
-  }
-  for name, value in still.items():
-    numbers = jnp.full(len(images), operations.NUMBER[name], jnp.int32)
-    values = jnp.full(len(images), value, jnp.float32)
-    np.testing.assert_array_equal(operations.apply(images, numbers, values, FILL), images)
+  neutral = {"posterize": 8, "solarize": 256, "solarize_add": 0, "rotate": 0, "shear_x": 0}
+  neutral |= dict.fromkeys(("brightness", "contrast", "saturation", "sharpness"), 1)
+  images = np.random.default_rng(1).integers(0, 256, (len(neutral), 24, 31, 3)).astype(np.uint8)
+  numbers = jnp.array([operations.NUMBER[name] for name in neutral], jnp.int32)
+  values = jnp.array(list(neutral.values()), jnp.float32)
+  fill = jnp.array(FILL, jnp.float32)
+  np.testing.assert_array_equal(jax.jit(operations.apply)(images, numbers, values, fill), images)

@@ -172,3 +172,26 @@ def test_evaluation_sees_what_pillow_resizes_and_crops(config, tmp_path):
   expected = np.asarray(resized, np.int32)[top : top + 8, left : left + 8]
   found = loader.eval_batches(Photo(), config, 1)[0]["image"][0].astype(np.int32)
   assert np.abs(found - expected).max() <= 1
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_process_has_the_positions_of_its_block(config, count):
+  for p in range(count):
+    batch = loader.train_batches(Colours(), config, process_index=p, process_count=count)[4]
+    assert batch["position"].tolist() == list(range(p * 6 // count, (p + 1) * 6 // count))
+
+
+def test_repeats_show_each_example_of_a_batch_so_often_with_other_crops(config):
+  config.train.batch_size, config.augment.repeats = 12, 3
+  once = imgclf.default_config()
+  once.update(config.to_dict())
+  once.train.batch_size, once.augment.repeats = 4, 1
+  for k in (0, 5):
+    # A batch of 12 is that of 4 examples, three times over.
+    expected = shown(loader.train_batches(Colours(), once)[k])
+    assert shown(loader.train_batches(Colours(), config)[k]) == expected * 3
+    names = [record.name for record in loader.train_examples(Colours(), config, k)]
+    assert names == [f"colour {i}" for i in expected]
+  config.augment.crop = "random_resized"
+  crops = loader.train_batches(Photo(), config)[0]["image"]
+  assert len(np.unique(crops.reshape(12, -1), axis=0)) == 12
