@@ -44,7 +44,13 @@ def locked(name, environment):
 def test_each_dependency_is_locked_once_in_a_version_that_pyproject_takes(python, machine):
   environment = {"sys_platform": "linux", "platform_machine": machine, "python_version": python}
   environment["python_full_version"] = f"{python}.1"
-  for requirement in map(Requirement, ASKED):
+  asked = [
+    requirement
+    for requirement in map(Requirement, ASKED)
+    if requirement.marker is None or requirement.marker.evaluate(environment)
+  ]
+  assert len(asked) >= len(ASKED) - 1
+  for requirement in asked:
     (version,) = locked(requirement.name, environment)
     assert requirement.specifier.contains(version, prereleases=False), (requirement, version)
   for requirement, _ in ENTRIES:

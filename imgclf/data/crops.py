@@ -5,7 +5,9 @@ is Pillow's to the bit. Windows for training are resized by cykooz-resizer, the 
 instructions, where there is a wheel of it, which is not so on Linux on ARM; there by Pillow.
 """
 
+import functools
 import math
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -140,17 +142,22 @@ def resize_window(part: np.ndarray, box: Box, size: int, *, interpolation: str) 
     bounds = left, top, left + box[3], top + box[2]
     picture = Image.fromarray(part)
     return np.array(picture.resize((size, size), _FILTERS[interpolation][0], bounds))
-  options = cykooz_resizer.ResizeOptions(
-    cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType[_FAST_FILTERS[interpolation]]),
-    use_alpha=False,
-    crop_box=cykooz_resizer.CropBox(left, top, box[3], box[2]),
-  )
+  options = _resize_options(interpolation)
+  if box != (0, 0, height, width):
+    options = options.copy()
+    options.crop_box = cykooz_resizer.CropBox(left, top, box[3], box[2])
   rgb = cykooz_resizer.PixelType.U8x3
   source = cykooz_resizer.ImageData(width, height, rgb, part.tobytes())
   square = cykooz_resizer.ImageData(size, size, rgb)
   # A Resizer has a lock: of their own, threads do not wait for each other. Making one takes 2 us.
   cykooz_resizer.Resizer().resize(source, square, options)
   return np.frombuffer(square.get_buffer(), np.uint8).reshape(size, size, 3)
+
+
+@functools.cache
+def _resize_options(interpolation: str) -> Any:
+  method = cykooz_resizer.FilterType[_FAST_FILTERS[interpolation]]
+  return cykooz_resizer.ResizeOptions(cykooz_resizer.ResizeAlg.convolution(method), use_alpha=False)
 
 
 def random_window(

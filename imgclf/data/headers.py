@@ -114,7 +114,7 @@ def _jpeg(data: bytes) -> Header:
   # Of a picture whose first scan has it all, no decoder reads another.
   whole = data[start + 4 : start + 5] == bytes([components]) and not progressive
   scans = 1 if whole else structure.jpeg_scans(data, start)
-  if not whole or restarts:
+  if not whole or restarts or not row_step:
     rows_at = row_step = 0
   return Header(
     "JPEG", width, height, mode, orientation, scans, byte_work, rows_at=rows_at, row_step=row_step

@@ -132,8 +132,7 @@ def decode_window(
     ImageError: as for `decode`.
   """
   head = _allowed_header(data, name, max_pixels)
-  window = choose(*reversed(head.upright_size))
-  top, left, height, width = window
+  top, left, height, width = map(int, choose(*reversed(head.upright_size)))
   half = _HALVE_FROM <= 2 * least <= min(height, width)
   pixels = None
   if head.format == "JPEG" and head.orientation == 1:
@@ -264,7 +263,7 @@ def _jpeg_rows(data: bytes, head: Header, rows: int, half: bool) -> np.ndarray |
       simplejpeg.decode_jpeg(data, "RGB", strict=True, buffer=pixels, **least).shape != pixels.shape
     ):
       return None
-  except ValueError as error:
+  except Exception as error:  # what is wrong, decoding the whole will tell
     if not _ROWS_LEFT.fullmatch(str(error)) or (pixels[-1] == mark).all():
       return None
   return pixels

@@ -176,6 +176,36 @@ def test_the_passes_of_a_jpeg_are_its_scans_and_nothing_that_looks_like_one():
   assert headers.read(one + segment(0xFE, SCAN * 20 + b"\xff\xd9") + SCAN * 30).passes == 31
 
 
+def sampled(marker, *down):
+  components = b"".join(bytes([1 + i, 0x10 + rows, 0]) for i, rows in enumerate(down))
+  return segment(marker, struct.pack(">BHHB", 8, 200, 300, len(down)) + components)
+
+
+def scan_of(count):
+  return segment(0xDA, bytes([count]) + bytes(2 * count + 3))
+
+
+def test_the_rows_of_a_jpeg_may_be_lowered_where_one_scan_without_restarts_has_it_all():
+  def rows(*segments):
+    data = b"\xff\xd8" + b"".join(segments)
+    header = headers.read(data)
+    if header.rows_at:
+      assert data[header.rows_at : header.rows_at + 2] == struct.pack(">H", 200)
+    return header.row_step
+
+  assert rows(sampled(0xC0, 2, 1, 1), scan_of(3)) == 16
+  assert rows(segment(0xE0, bytes(5)), sampled(0xC1, 1, 1, 1), scan_of(3)) == 8
+  assert rows(sampled(0xC0, 1), scan_of(1)) == 8
+  assert rows(sampled(0xC0, 1, 1, 1), segment(0xDD, bytes(2)), scan_of(3)) == 8
+  # Several scans, restarts, progressive, arithmetic, four colours, no rows at all.
+  assert rows(sampled(0xC0, 2, 1, 1), scan_of(1), scan_of(2)) == 0
+  assert rows(sampled(0xC0, 1, 1, 1), segment(0xDD, b"\0\1"), scan_of(3)) == 0
+  assert rows(sampled(0xC2, 1, 1, 1), scan_of(3)) == 0
+  assert rows(sampled(0xC9, 1, 1, 1), scan_of(3)) == 0
+  assert rows(sampled(0xC0, 1, 1, 1, 1), scan_of(4)) == 0
+  assert rows(sampled(0xC0, 0, 0, 0), scan_of(3)) == 0
+
+
 def test_the_work_counts_every_pass_and_no_row_or_pass_as_nothing():
   assert Header("PNG", 300, 200, "RGB").work == 60_000
   assert Header("JPEG", 300, 200, "RGB", passes=10).work == 600_000

@@ -1,5 +1,7 @@
 """kill -9 at any moment: the same command goes on, and ends in the bits of a run that nothing happened to."""
 
+import getpass
+import pathlib
 import random
 import shutil
 import time
@@ -107,13 +109,39 @@ def newest(workdir):
   )
 
 
-@pytest.mark.parametrize("end", ["kill", pytest.param("terminate", marks=pytest.mark.faults)])
-def test_nothing_of_a_run_that_is_ended_is_left_behind(tmp_path, digits_dir, end):
-  run = Run(tmp_path / "run", digits_dir, steps=100000, more=["--config.dataset.threads=4"])
+@pytest.mark.parametrize(
+  ("end", "workers"),
+  [
+    ("kill", 2),
+    *(
+      pytest.param(*case, marks=pytest.mark.faults)
+      for case in (("kill", 0), ("terminate", 0), ("terminate", 2))
+    ),
+  ],
+)
+def test_nothing_of_a_run_that_is_ended_is_left_behind(tmp_path, digits_dir, end, workers):
+  more = ["--config.dataset.threads=4", f"--config.dataset.workers={workers}"]
+  run = Run(tmp_path / "run", digits_dir, steps=100000, more=more)
+  memory = shared_memory()
   process = run.start()
   run.wait_for(lambda: len(run.steps()) > 3)
-  assert processes_of_session(process.pid) == [process.pid]
+  assert len(processes_of_session(process.pid)) == 1 + workers
   getattr(process, end)()
   process.wait(30)
   time.sleep(5)
   assert processes_of_session(process.pid) == []
+  assert shared_memory() <= memory
+
+
+def shared_memory():
+  """What lies in the machine's shared memory, by this user."""
+  return {p.name for p in pathlib.Path("/dev/shm").glob("*") if p.owner() == getpass.getuser()}
+
+
+@pytest.mark.faults
+def test_a_run_with_workers_ends_in_the_bits_of_one_with_threads(tmp_path, digits_dir, whole):
+  run = Run(tmp_path / "run", digits_dir, more=["--config.dataset.workers=3"])
+  run.start()
+  run.wait_for(lambda: len(run.steps()) > 11)
+  run.kill()
+  assert_ends_like(run, whole)
