@@ -105,9 +105,7 @@ class Resident:
       )
     self._config = config
     self._order = Order(len(records), config["seed"])
-    self._positions = loader.positions(
-      config, parallel.process_index(), parallel.process_count()
-    )
+    self._positions = loader.positions(config, parallel.process_index(), parallel.process_count())
     on_error = None if bad is None else bad.add
     self.held = parallel.place(resident.decode(records, config, on_error=on_error))
     given = config["train"]["steps_per_call"]
