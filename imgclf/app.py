@@ -209,8 +209,9 @@ def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:
     from imgclf.run_folder import RunFolder
 
     lock.refuse_if_held(RunFolder(_train_workdir(values)).lock)
-  from imgclf import parallel
+  from imgclf import compilation, parallel
 
+  compilation.keep_programs()
   client = parallel.start(values.coordinator_address, values.num_processes, values.process_id)
   if client is not None:
     job.join(client, parallel.process_index(), parallel.process_count(), interrupt)

@@ -25,6 +25,7 @@ LAYERS = (
     *("imgclf.models", "imgclf.optim", "imgclf.augment", "imgclf.metrics", "imgclf.state"),
     *("imgclf.parallel", "imgclf.named", "imgclf.records", "imgclf.tables", "imgclf.manifest"),
     *("imgclf.retention", "imgclf.identity", "imgclf.output", "imgclf.tensorboard"),
+    "imgclf.compilation",
   ),
   ("imgclf.job", "imgclf.lock"),
   ("imgclf.interrupt",),
