@@ -5,6 +5,7 @@ device); this is where the bytes lie. Entries are machine code: a folder that ot
 used. Knows no model and no run.
 """
 
+from collections.abc import Iterator
 import contextlib
 import functools
 import hashlib
@@ -19,6 +20,7 @@ from typing import Any
 import jax
 import jax._src.compilation_cache
 from jax._src.compilation_cache_interface import CacheInterface
+from jax.experimental.compilation_cache import compilation_cache
 
 from imgclf.text import printable
 
@@ -137,6 +139,28 @@ def keep_programs() -> None:
   jax.config.update("jax_compilation_cache_dir", str(folder))
   if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
+
+
+@contextlib.contextmanager
+def temporary_cache() -> Iterator[None]:
+  """Within it programs are kept in an empty folder of its own, however fast they compile; not thread-safe."""
+  names = (
+    "jax_compilation_cache_dir",
+    "jax_enable_compilation_cache",
+    "jax_persistent_cache_min_compile_time_secs",
+  )
+  settings: Any = jax.config
+  before = {name: getattr(settings, name) for name in names}
+  with tempfile.TemporaryDirectory() as folder:
+    for name, value in zip(names, (folder, True, 0.0)):
+      jax.config.update(name, value)
+    compilation_cache.reset_cache()  # JAX looks at the folder once
+    try:
+      yield
+    finally:
+      for name, value in before.items():
+        jax.config.update(name, value)
+      compilation_cache.reset_cache()
 
 
 def default_folder() -> pathlib.Path:
