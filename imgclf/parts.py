@@ -64,9 +64,9 @@ class Bench:
     self.plan = plan
     self.seconds = seconds
     self._batch_size = config["train"]["batch_size"]
-    self._rate = optim.schedule(config, total_steps=every.total, warmup_steps=every.warmup)
-    self._optimizer = optim.create(config, self._rate)
-    self._model = models.create(config["model"], len(plan.source.classes), axis_name=parallel.AXIS)
+    self.learning_rate = optim.schedule(config, total_steps=every.total, warmup_steps=every.warmup)
+    self.optimizer = optim.create(config, self.learning_rate)
+    self.model = models.create(config["model"], len(plan.source.classes), axis_name=parallel.AXIS)
 
   def decode(self) -> Rate:
     """Bytes in memory to training crops, by as many threads as the loader has; nothing is read or batched."""
@@ -175,14 +175,14 @@ class Bench:
     with Checkpoints(plan.folder.checkpoints, run=plan.identity) as checkpoints, shown:
       loop = Loop(
         plan,
-        steps.make_train_step(self._model, plan.config, self._optimizer, self._rate),
-        steps.make_eval_step(self._model, plan.config),
+        steps.make_train_step(self.model, plan.config, self.optimizer, self.learning_rate),
+        steps.make_eval_step(self.model, plan.config),
         checkpoints,
         shown,
         Interrupt(),  # not entered: signals go on to end the benchmark itself
       )
       with contextlib.suppress(_Enough):
-        loop.run(self._begin(), 0)
+        loop.run(self.begin(), 0)
     rows = [json.loads(line) for line in plan.folder.metrics.read_text().splitlines()]
     rows = [row for row in rows if row["step"] > shown.warm_steps]
     rates = [row["images_per_second"] for row in rows]
@@ -195,8 +195,8 @@ class Bench:
   def eval(self) -> Rate:
     """The validation split judged from its first image on, as far as the time goes; reading included."""
     plan = self.plan
-    eval_step = parallel.pmap(steps.make_eval_step(self._model, plan.config))
-    variables = parallel.replicate(self._begin().variables())
+    eval_step = parallel.pmap(steps.make_eval_step(self.model, plan.config))
+    variables = parallel.replicate(self.begin().variables())
     records, size = plan.validation_records, configs.eval_batch_size(plan.config)
 
     def some(batches: int) -> int:
@@ -218,15 +218,16 @@ class Bench:
 
   def _train_step(self) -> Any:
     return parallel.pmap(
-      steps.make_train_step(self._model, self.plan.config, self._optimizer, self._rate),
+      steps.make_train_step(self.model, self.plan.config, self.optimizer, self.learning_rate),
       donate_argnums=(0,),
     )
 
-  def _begin(self) -> state.TrainState:
+  def begin(self) -> state.TrainState:
+    """Returns the state before the first step."""
     config = self.plan.config
     return state.create(
-      self._model,
-      self._optimizer,
+      self.model,
+      self.optimizer,
       seed=config["seed"],
       image_size=config["dataset"]["image_size"],
       ema=config["optimizer"]["ema_decay"] is not None,
@@ -245,7 +246,7 @@ class Bench:
     }
     if config["dataset"]["bad_images"] == "skip":
       batch["mask"] = np.ones(size, bool)
-    return parallel.replicate(self._begin()), parallel.shard(batch)
+    return parallel.replicate(self.begin()), parallel.shard(batch)
 
   def _compile(self) -> tuple[float, Any]:
     arguments, train_step = self._arguments(), self._train_step()
