@@ -20,6 +20,7 @@ if TYPE_CHECKING:
   from imgclf.errors import UserError as UserError
   from imgclf.models import create as create_model
   from imgclf.models import names as model_names
+  from imgclf.modes.benchmark import run as benchmark
   from imgclf.modes.check import run as check
   from imgclf.modes.evaluate import run as evaluate
   from imgclf.modes.predict import run as predict
@@ -35,6 +36,7 @@ _SOURCES = {
   "Diverged": ("imgclf.errors", "Diverged"),
   "Stopped": ("imgclf.errors", "Stopped"),
   "UserError": ("imgclf.errors", "UserError"),
+  "benchmark": ("imgclf.modes.benchmark", "run"),
   "check": ("imgclf.modes.check", "run"),
   "evaluate": ("imgclf.modes.evaluate", "run"),
   "create_model": ("imgclf.models", "create"),

@@ -25,6 +25,7 @@ Train:    launch.py --config=configs/digits.py [--workdir=DIR] [--config.KEY=X]
 Evaluate: launch.py --mode=eval --workdir=DIR [--split=test] [--step=best]
 Predict:  launch.py --mode=predict --workdir=DIR --images=PATH --output=FILE.csv
 Check:    launch.py --mode=check --config=configs/digits.py [--output=FILE.json]
+Measure:  launch.py --mode=benchmark --config=configs/digits.py [--parts=step]
 
 A run is the folder --workdir; the same command again goes on where it stopped.
 """
@@ -35,6 +36,7 @@ MODES = {
   "eval": ("workdir", "step", "split", "dataset", "data_dir", "batch_size", "bad_images"),
   "predict": ("workdir", "step", "images", "output", "top_k"),
   "check": ("config", "output", "preview"),
+  "benchmark": ("config", "output", "parts", "trace"),
 }
 _COMMON = ("mode", "help", "coordinator_address", "num_processes", "process_id")
 
@@ -51,7 +53,9 @@ def define_flags() -> flags.FlagValues:
 
   flags.DEFINE_boolean("help", False, "Show this text.", flag_values=values)
   string("mode", "train", f"What to do: {', '.join(MODES)}.")
-  string("config", None, "train, check: config file; --config.KEY=VALUE overrides a field of it.")
+  string(
+    "config", None, "train, check, benchmark: config file; --config.KEY=VALUE overrides a field."
+  )
   string("workdir", None, "The run folder; train: runs/<the config file's name> if left out.")
   string("step", "best", "Checkpoint to use: best, latest or a step's number.")
   string("split", "test", "eval: test, validation, train, or a split such as test[:50%].")
@@ -60,8 +64,12 @@ def define_flags() -> flags.FlagValues:
   string("bad_images", None, "eval: `error`, or `wrong`: what can't be decoded is a wrong answer.")
   integer("batch_size", None, "eval: global batch size; the run's if left out.")
   string("images", None, "predict: image files and folders, separated by commas.")
-  string("output", None, "File to write; predict: ends in .csv or .jsonl, check: in .json.")
+  string("output", None, "File to write; predict: ends in .csv or .jsonl, others: in .json.")
   string("preview", None, "check: a picture of augmented training examples to write, FILE.png.")
+  string(
+    "parts", None, "benchmark: what to measure, of decode,input,step,train,eval; all if left out."
+  )
+  string("trace", None, "benchmark: folder for a profile of training, for TensorBoard or Perfetto.")
   integer("top_k", 5, "predict: classes told for each image.")
   string("coordinator_address", None, "Several machines: HOST:PORT of process 0.")
   integer("num_processes", None, "Several machines: how many processes there are.")
@@ -194,6 +202,13 @@ def _check(values: flags.FlagValues, config: configs.ConfigDict) -> None:
   check.run(config, output=values.output, preview=values.preview)
 
 
+def _benchmark(values: flags.FlagValues, config: configs.ConfigDict) -> None:
+  from imgclf.modes import benchmark
+
+  parts = None if values.parts is None else values.parts.split(",")
+  benchmark.run(config, parts=parts, output=values.output, trace=values.trace)
+
+
 def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:
   """Does what the arguments say; raises what goes wrong."""
   values, overrides = parse(arguments)
@@ -210,8 +225,9 @@ def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:
     from imgclf.run_folder import RunFolder
 
     lock.refuse_if_held(RunFolder(_train_workdir(values)).lock)
-  from imgclf import parallel
+  from imgclf import compilation, parallel
 
+  compilation.keep_programs()
   client = parallel.start(values.coordinator_address, values.num_processes, values.process_id)
   if client is not None:
     job.join(client, parallel.process_index(), parallel.process_count(), interrupt)
@@ -219,7 +235,7 @@ def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:
     if values.mode == "train":
       _train(values, config, interrupt)
     else:
-      _check(values, config)
+      (_check if values.mode == "check" else _benchmark)(values, config)
   else:
     (_eval if values.mode == "eval" else _predict)(values)
 

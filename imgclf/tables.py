@@ -76,6 +76,17 @@ def count_table(
   console.print(table)
 
 
+def text_table(
+  headers: Sequence[str], rows: Iterable[Sequence[str]], *, console: Console | None = None
+) -> None:
+  """Prints rows of plain words; all columns but the first are set to the right."""
+  console = console or make_console()
+  table = _table(console, *headers)
+  for row in rows:
+    table.add_row(*map(Text, row))
+  console.print(table)
+
+
 def print_line(text: str, *, console: Console | None = None) -> None:
   """Prints text as one line, never wrapped by us, and flushes it; escapes control characters.
 

@@ -1,5 +1,6 @@
 """What tests of several modules share: real data, fresh processes, small configs."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -12,9 +13,13 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
-  """Programs that several tests of this process compile are compiled once."""
+  """Programs that several tests compile are compiled once, and none goes into the user's own cache.
+
+  Of this process by JAX's own store, of fresh ones by that of `imgclf.compilation`.
+  """
   import jax
 
+  os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
   jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

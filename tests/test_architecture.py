@@ -13,6 +13,7 @@ LAYERS = (
   ("launch",),
   ("imgclf.app",),
   ("imgclf.modes",),
+  ("imgclf.parts",),
   ("imgclf.loop",),
   (
     *("imgclf.judge", "imgclf.plan", "imgclf.run", "imgclf.findings", "imgclf.feeds"),
@@ -28,6 +29,7 @@ LAYERS = (
     *("imgclf.models", "imgclf.optim", "imgclf.augment", "imgclf.metrics", "imgclf.state"),
     *("imgclf.parallel", "imgclf.named", "imgclf.records", "imgclf.tables", "imgclf.manifest"),
     *("imgclf.retention", "imgclf.identity", "imgclf.output", "imgclf.tensorboard"),
+    *("imgclf.compilation", "imgclf.timing"),
   ),
   ("imgclf.job", "imgclf.lock"),
   ("imgclf.interrupt",),

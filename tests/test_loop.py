@@ -4,6 +4,7 @@ import json
 import signal
 
 from fresh import assert_same_bits, saved_state
+import jax
 import numpy as np
 import pytest
 
@@ -220,3 +221,55 @@ def test_a_stop_during_an_evaluation_is_made_up_for_and_changes_nothing(
       row["step"] for row in rows(tmp_path / "whole", split)
     ]
   assert figures(cut)[again["best_step"]] == figures(tmp_path / "whole")[whole["best_step"]]
+
+
+class _Watched:
+  """A metric on the device that takes note of being read, and of the steps that were under way then."""
+
+  def __init__(self, array, name, step, reads, dispatched):
+    self._array, self._of, self._reads, self._dispatched = array, (name, step), reads, dispatched
+
+  @property
+  def addressable_shards(self):
+    self._reads.append((*self._of, self._dispatched[-1]))
+    return self._array.addressable_shards
+
+  def __getattr__(self, name):
+    raise AssertionError(f"{self._of} is read by {name}")
+
+
+def test_between_log_lines_the_host_reads_nothing_but_the_stop_of_a_step_two_before(
+  config, tmp_path, monkeypatch
+):
+  config.train.total_steps = config.eval.every_steps = config.checkpoint.every_steps = 12
+  config.log.every_steps = 6
+  reads, dispatched = [], [0]
+  begin = loop.Loop.__init__
+
+  def watched(self, *arguments):
+    begin(self, *arguments)
+    step = self.train_step
+
+    class Step:
+      lower = staticmethod(step.lower)
+
+      def __call__(self, *inputs):
+        # What is not laid out for the devices by then would be moved there within the call.
+        with jax.transfer_guard_host_to_device("disallow"):
+          state, result = step(*inputs)
+        dispatched.append(dispatched[-1] + 1)
+        wrapped = {
+          name: _Watched(value, name, dispatched[-1], reads, dispatched)
+          for name, value in result.items()
+        }
+        return state, wrapped
+
+    self.train_step = Step()
+
+  monkeypatch.setattr(loop.Loop, "__init__", watched)
+  imgclf.train(config, tmp_path, quiet=True)
+  between = [read for read in reads if read[2] % 6]
+  # Two steps may be under way: the device has one to go on with while the host waits for another.
+  assert between == [("stop", now - 2, now) for now in (3, 4, 5, 9, 10, 11)]
+  # And at a log line every metric of every step is fetched once more.
+  assert {read[:2] for read in reads if read[2] == 12} >= {("loss", step) for step in range(7, 13)}

@@ -1,0 +1,95 @@
+"""The scripts in benchmarks/: what they say where a peer is missing, or something is too slow."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import types
+
+from fresh import ROOT, fresh_environment
+import pytest
+
+from imgclf.timing import Rate
+
+
+@pytest.fixture
+def script(monkeypatch):
+  """Imports a script of benchmarks/ as it imports itself: its own folder comes first."""
+  monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+  def load(name):
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return __import__(name)
+
+  return load
+
+
+def test_a_peer_that_is_not_installed_is_skipped_by_its_name(tmp_path):
+  (tmp_path / "timm.py").write_text("raise ImportError('no', name='timm')")
+  done = subprocess.run(
+    [sys.executable, ROOT / "benchmarks" / "peers.py", "torch step", "cnn-28"],
+    env=fresh_environment(PYTHONPATH=str(tmp_path)),
+    capture_output=True,
+    text=True,
+    timeout=100,
+  )
+  assert json.loads(done.stdout) == {"skipped": "timm is not installed"}
+
+
+ANSWER = {
+  "images_per_second": 100.0,
+  "images_per_cpu_second": 60.0,
+  "parameters": 5,
+  "versions": "v",
+}
+
+
+def test_the_ratio_of_a_peer_is_that_of_the_medians(script, monkeypatch, capsys):
+  train = script("train")
+  rates = {
+    "imgclf step": [100.0, 400.0, 200.0],
+    "imgclf loop": [190.0] * 3,
+    "torch step": [50.0] * 3,
+  }
+  rounds = {peer: iter(of_peer) for peer, of_peer in rates.items()}
+
+  def measured(peer, case):
+    if peer not in rounds:
+      return {"skipped": "keras is not installed"}
+    return ANSWER | {"images_per_second": next(rounds[peer])}
+
+  monkeypatch.setattr(train, "measured", measured)
+  train.compare("cnn-28", rounds=3)
+  assert capsys.readouterr().out.splitlines() == [
+    "| cnn-28 | imgclf step | 200 | 1.00 | 60 | v |",
+    "| cnn-28 | imgclf loop | 190 | 0.95 | 60 | v |",
+    "| cnn-28 | torch step | 50 | 0.25 | 60 | v |",
+    "| cnn-28 | keras fit | skipped | | | keras is not installed |",
+  ]
+
+
+def test_peers_that_train_another_network_are_no_comparison(script, monkeypatch):
+  train = script("train")
+  monkeypatch.setattr(
+    train, "measured", lambda peer, case: ANSWER | {"parameters": 5 + (peer == "keras fit")}
+  )
+  with pytest.raises(SystemExit, match="do not train the same network"):
+    train.compare("cnn-28", rounds=1)
+
+
+@pytest.mark.parametrize(("trained", "code"), [(51.0, 0), (49.0, 1)])
+def test_the_guard_fails_with_the_ratio_and_its_bound(script, monkeypatch, capsys, trained, code):
+  guard = script("guard")
+  small = types.SimpleNamespace(
+    compile=lambda: types.SimpleNamespace(seconds_cold=2.0, seconds_warm=1.0),
+    step=lambda: Rate(100.0, 0.0, 50.0),
+    train=lambda log_steps: (Rate(trained, 0.0, 50.0), 0.0),
+    log_steps=lambda step, made: 1,
+  )
+  monkeypatch.setattr(guard, "bench", lambda held: small)
+  monkeypatch.setattr(guard, "input_ratio", lambda small: 0.6)
+  monkeypatch.setattr(guard.compilation, "temporary_cache", contextlib.nullcontext)
+  assert guard.main() == code
+  said = capsys.readouterr().out
+  assert f"training on digits by the bare step: {trained / 100:.2f}, at least 0.50" in said
+  assert said.count("TOO SLOW") == code
