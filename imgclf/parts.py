@@ -21,7 +21,7 @@ import numpy as np
 from imgclf import config as configs
 from imgclf import judge, models, optim, parallel, progress, state, steps, timing
 from imgclf.checkpoint import Checkpoints
-from imgclf.data import loader
+from imgclf.data import loader, workers
 from imgclf.interrupt import Interrupt
 from imgclf.loop import Loop
 from imgclf.plan import Plan
@@ -78,7 +78,7 @@ class Bench:
 
     def some(begin: int) -> None:
       for number in range(begin, begin + DECODED_AT_ONCE):
-        crop(records[number % count], np.random.Generator(np.random.Philox(key=[0, number])))
+        crop(records[number % count], number)
 
     begins = itertools.count(0, DECODED_AT_ONCE)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
@@ -93,9 +93,14 @@ class Bench:
   def input(self, seconds: float | None = None) -> Rate:
     """Whole host batches, as fast as the loader makes them."""
     plan = self.plan
-    batches = loader.prefetch(loader.train_batches(plan.train_records, plan.config), plan.config)
+    batches = workers.train_batches(plan.train_records, plan.config, range(plan.every.total))
+    processes = batches.process_ids() if isinstance(batches, workers.TrainBatches) else []
     next(batches)
-    return timing.measure(lambda: len(next(batches)["label"]), seconds or self.seconds)
+    return timing.measure(
+      lambda: len(next(batches)["label"]),
+      seconds or self.seconds,
+      cpu=lambda: timing.cpu_seconds(processes),
+    )
 
   def compile(self) -> Compiled:
     """Compiles the training step with nothing on the disk, and once more with it there.

@@ -3,8 +3,11 @@
 Knows no image and no model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
+import math
+import os
+import pathlib
 import resource
 import statistics
 import time
@@ -37,7 +40,8 @@ class Rate:
   Attributes:
     median: over the repeats.
     spread: the slowest repeat's distance from the fastest, as a share of the median; 0 for one repeat.
-    per_cpu_second: units by the CPU time of all threads and ended child processes, over all repeats.
+    per_cpu_second: units by the CPU time of all threads and child processes, over all repeats; NaN where that is not
+      known.
   """
 
   median: float
@@ -78,13 +82,27 @@ def measure(
       now = clock()
     rates.append(done / (now - repeat_began))
     units += done
-  return of_repeats(rates, units / max(cpu() - cpu_began, 1e-9))
+  used = cpu() - cpu_began
+  return of_repeats(rates, units / (used if math.isnan(used) else max(used, 1e-9)))
 
 
-def cpu_seconds() -> float:
-  """Returns the CPU time of this process, all its threads, and its children that have ended."""
+def cpu_seconds(processes: Sequence[int] = ()) -> float:
+  """Returns the CPU time of this process, all its threads, and its children that have ended.
+
+  Args:
+    processes: ids of others that run and count too; only Linux tells of them, elsewhere the result is NaN.
+  """
   used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-  return sum(usage.ru_utime + usage.ru_stime for usage in used)
+  seconds = sum(usage.ru_utime + usage.ru_stime for usage in used)
+  for process in processes:
+    try:
+      stat = pathlib.Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+      return math.nan
+    # proc(5): after the name, which may hold anything, in brackets; fields 14 and 15 of all, in clock ticks.
+    fields = stat.rpartition(")")[2].split()
+    seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+  return seconds
 
 
 def peak_flops(device_kind: str) -> float | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import imgclf
-from imgclf import loop, progress
+from imgclf import loop, parallel, progress
 from imgclf.checkpoint import Checkpoints
 from imgclf.data import datasets, loader
 from imgclf.errors import Diverged, Stopped
@@ -244,29 +244,30 @@ def test_between_log_lines_the_host_reads_nothing_but_the_stop_of_a_step_two_bef
   config.train.total_steps = config.eval.every_steps = config.checkpoint.every_steps = 12
   config.log.every_steps = 6
   reads, dispatched = [], [0]
-  begin = loop.Loop.__init__
+  compiled = parallel.pmap
 
-  def watched(self, *arguments):
-    begin(self, *arguments)
-    step = self.train_step
+  class Call:
+    """The compiled training program."""
 
-    class Step:
-      lower = staticmethod(step.lower)
+    def __init__(self, function, **options):
+      self._call = compiled(function, **options)
+      self.lower = self._call.lower
 
-      def __call__(self, *inputs):
-        # What is not laid out for the devices by then would be moved there within the call.
-        with jax.transfer_guard_host_to_device("disallow"):
-          state, result = step(*inputs)
-        dispatched.append(dispatched[-1] + 1)
-        wrapped = {
-          name: _Watched(value, name, dispatched[-1], reads, dispatched)
-          for name, value in result.items()
-        }
-        return state, wrapped
+    def __call__(self, *inputs):
+      # What is not laid out for the devices by then would be moved there within the call.
+      with jax.transfer_guard_host_to_device("disallow"):
+        state, result = self._call(*inputs)
+      dispatched.append(dispatched[-1] + 1)
+      wrapped = {
+        name: _Watched(value, name, dispatched[-1], reads, dispatched)
+        for name, value in result.items()
+      }
+      return state, wrapped
 
-    self.train_step = Step()
+  def watched(function, **options):
+    return Call(function, **options) if "donate_argnums" in options else compiled(function)
 
-  monkeypatch.setattr(loop.Loop, "__init__", watched)
+  monkeypatch.setattr(parallel, "pmap", watched)
   imgclf.train(config, tmp_path, quiet=True)
   between = [read for read in reads if read[2] % 6]
   # Two steps may be under way: the device has one to go on with while the host waits for another.

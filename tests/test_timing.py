@@ -1,5 +1,6 @@
 """Rates are those of a clock that is moved by hand."""
 
+import math
 import subprocess
 import sys
 
@@ -72,3 +73,16 @@ def test_cpu_time_includes_that_of_children():
 )
 def test_the_peak_of_a_device_is_that_of_its_data_sheet(kind, peak):
   assert timing.peak_flops(kind) == peak
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells of others")
+def test_the_cpu_time_of_a_running_process_counts_where_it_is_named():
+  spin = (
+    "import sys, time\nwhile time.process_time() < 1: pass\nprint(flush=True); sys.stdin.read()"
+  )
+  with subprocess.Popen([sys.executable, "-c", spin], stdin=-1, stdout=-1) as process:
+    process.stdout.readline()
+    with_it, without = timing.cpu_seconds([process.pid]), timing.cpu_seconds()
+    process.stdin.close()
+  assert 0.9 < with_it - without < 2
+  assert math.isnan(timing.cpu_seconds([process.pid]))  # gone

@@ -211,6 +211,10 @@ class TrainBatches:
         raise _gone(self._processes[number], self._asked) from None
       self._asked += 1
 
+  def process_ids(self) -> list[int]:
+    """Returns the operating system's number of each worker."""
+    return [process.pid for process in self._processes]
+
   def close(self) -> None:
     """Ends the workers at once. So does the end of the iterator, of the iteration and of the process."""
     self._end()

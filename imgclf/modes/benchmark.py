@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 import contextlib
 import difflib
 import json
+import math
 import os
 import tempfile
 from typing import Any
 
 import jax
 
-from imgclf import compilation, parallel, plan, tables, timing
+from imgclf import compilation, feeds, parallel, plan, tables, timing
 from imgclf import config as configs
-from imgclf.data import loader
+from imgclf.data import loader, workers
 from imgclf.errors import UserError
 from imgclf.output import checked, whole_file
 from imgclf.parts import Bench, endless
@@ -109,7 +110,9 @@ def _report(
     f"{part}_images_per_second": rates[part].median if part in rates else None for part in PARTS
   }
   report |= {
-    "input_images_per_cpu_second": rates["input"].per_cpu_second if "input" in rates else None,
+    "input_images_per_cpu_second": _finite(rates["input"].per_cpu_second)
+    if "input" in rates
+    else None,
     "data_wait_share": share,
     "compile_seconds_cold": compiled and compiled.seconds_cold,
     "compile_seconds_warm": compiled and compiled.seconds_warm,
@@ -124,6 +127,8 @@ def _report(
     "dtype": config["model"]["dtype"],
     "batch_size": config["train"]["batch_size"],
     "threads": loader.threads(config),
+    "workers": workers.count(config),
+    "resident": feeds.is_resident(planned.train_records, config),
     "cpus": os.cpu_count() or 1,
     "shared_cores": jax.default_backend() == "cpu",
   }
@@ -131,12 +136,16 @@ def _report(
   return report | {"bottleneck": name, "advice": advice}
 
 
+def _finite(value: float) -> float | None:
+  return value if math.isfinite(value) else None
+
+
 def bottleneck(report: Mapping[str, Any]) -> tuple[str | None, str | None]:
   """Says which part holds training back, and what to do about it.
 
   Args:
-    report: with the rates, `data_wait_share`, `dtype`, `threads`, `cpus` and `shared_cores` (whether the step
-      runs on the cores that decode).
+    report: with the rates, `data_wait_share`, `dtype`, `threads`, `workers`, `cpus`, `resident` (whether the train
+      split lives on the devices) and `shared_cores` (whether the step runs on the cores that decode).
 
   Returns:
     `input`, `step` or `loop` (logs and all that is between the steps), and a line; None where the rates that
@@ -147,7 +156,7 @@ def bottleneck(report: Mapping[str, Any]) -> tuple[str | None, str | None]:
   )
   if made is None or taken is None:
     return None, None
-  if made < taken:
+  if made < taken and not report["resident"]:
     return (
       "input",
       f"the host makes {made:,.0f} images/s and the step could take {taken:,.0f}; "
@@ -176,8 +185,9 @@ def _input_mend(report: Mapping[str, Any]) -> str:
   if decoded is not None and decoded > 1.5 * report["input_images_per_second"]:
     return f"decoding makes {decoded:,.0f}, so it is reading: put the data on a faster disk"
   mends = ["smaller images on the disk"]
-  if report["threads"] < report["cpus"]:
-    mends.insert(0, f"config.dataset.threads={report['cpus']} ({report['threads']} now)")
+  field = "workers" if report["workers"] else "threads"
+  if report[field] < report["cpus"]:
+    mends.insert(0, f"config.dataset.{field}={report['cpus']} ({report[field]} now)")
   return "try " + ", ".join(mends) + ", or more CPU cores"
 
 
@@ -185,7 +195,8 @@ def _print(report: Mapping[str, Any]) -> None:
   """Prints a report in 80 columns."""
   tables.print_line(
     f"{report['devices']}, {report['dtype']}, batch {report['batch_size']:,}; "
-    f"{report['threads']} threads on {report['cpus']} CPU cores"
+    + (f"{report['workers']} processes" if report["workers"] else f"{report['threads']} threads")
+    + f" on {report['cpus']} CPU cores"
   )
   rows = [
     (part, f"{report[f'{part}_images_per_second']:,.0f}", f"{report['spread'][part]:.0%}")

@@ -91,7 +91,9 @@ GPU = {
   "train_images_per_second": 980.0,
   "dtype": "float32",
   "threads": 8,
+  "workers": 0,
   "cpus": 8,
+  "resident": False,
   "shared_cores": False,
 }
 
@@ -106,6 +108,8 @@ GPU = {
     ({"train_images_per_second": None}, "step", "the host could feed 1,900"),
     ({"step_images_per_second": 2500.0}, "input", "try smaller images on the disk, or more CPU"),
     ({"step_images_per_second": 2500.0, "threads": 2}, "input", "threads=8 (2 now)"),
+    ({"step_images_per_second": 2500.0, "workers": 4}, "input", "workers=8 (4 now)"),
+    ({"step_images_per_second": 2500.0, "resident": True}, "loop", "raise config.log.every_steps"),
     (
       {"step_images_per_second": 2500.0, "decode_images_per_second": 9000.0},
       "input",
