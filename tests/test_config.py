@@ -208,3 +208,22 @@ def test_resolved_paths_hold_from_any_folder(tmp_path, monkeypatch):
   resolved = configs.resolve(overridden(("dataset.name", "folder:photos")))
   assert resolved.dataset.name == f"folder:{tmp_path / 'photos'}"
   assert resolved.dataset.data_dir == str(tmp_path / "sets")
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"augment.repeats": 3}, "config.augment.repeats: 3 does not divide"),
+    ({"augment.cutout": 300}, "config.augment.cutout: 300 is more than config.dataset.image_size"),
+    ({"train.binary_threshold": 0.2}, "config.train.binary_threshold: only the loss binary"),
+    ({"augment.scale": (1.2, 0.8)}, "config.augment.scale"),
+    ({"augment.policy": "randaugmnt"}, "did you mean randaugment"),
+  ],
+)
+def test_an_augmentation_that_cannot_be_is_refused_by_field(changes, words):
+  config = configs.default_config()
+  for path, value in changes.items():
+    section, name = path.split(".")
+    config[section][name] = value
+  with pytest.raises(UserError, match=words):
+    configs.validate(config)

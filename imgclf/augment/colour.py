@@ -57,11 +57,12 @@ def hue(images: jax.Array, turns: jax.Array) -> jax.Array:
   value = jnp.max(images, axis=-1)
   chroma = value - jnp.min(images, axis=-1)
   divisor = jnp.where(chroma > 0, chroma, 1)
-  # In sixths of a turn: 0 red, 2 green, 4 blue.
+  # In sixths of a turn: 0 red, 2 green, 4 blue. Not by equality with the greatest: XLA may work a channel out twice,
+  # with a last bit that differs. Where two are all but equal, both of their formulas are right.
   sixths = jnp.where(
-    value == red,
+    (red >= green) & (red >= blue),
     (green - blue) / divisor,
-    jnp.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+    jnp.where(green >= blue, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
   )
   sixths += 6 * turns.astype(images.dtype)[:, None, None]
 

@@ -405,3 +405,18 @@ sys.exit(app.main(["--mode=check", "--config={ROOT}/configs/folder.py",
   assert time.monotonic() - began < 5
   assert process.returncode == 75
   assert errors == "stopped: nothing was to be saved; the same command starts again\n"
+
+
+def test_a_preview_is_a_picture_whole_or_not_at_all(config_of, tmp_path):
+  write(tmp_path / "set", GOOD)
+  config = config_of(tmp_path / "set")
+  config.train.batch_size = 2
+  check.run(config, preview=tmp_path / "sheet.png", quiet=True)
+  with Image.open(tmp_path / "sheet.png") as sheet:
+    assert (sheet.format, sheet.mode) == ("PNG", "RGB")
+  # A run that would be refused has nothing to show.
+  config.model.name = "vgg16"
+  config.dataset.image_size = 16
+  refused(config, preview=tmp_path / "other.png")
+  assert not (tmp_path / "other.png").exists()
+  assert "--preview" in refused(config, preview=tmp_path / "sheet.jpg")

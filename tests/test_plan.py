@@ -1,0 +1,29 @@
+"""What a config is held against before a run."""
+
+import pytest
+
+import imgclf
+from imgclf import parallel, plan
+from imgclf.errors import UserError
+
+
+@pytest.mark.parametrize(
+  ("devices", "batch_size", "repeats", "words"),
+  [
+    (4, 12, 1, "config.train.batch_size: 12 is an odd number for each of 4 devices"),
+    (1, 9, 1, "choose a multiple of 2"),
+    (2, 12, 4, "config.augment.repeats: 12 / 4 examples in a batch are an odd number"),
+    (2, 16, 4, None),
+  ],
+)
+def test_mixing_needs_pairs_on_each_device(monkeypatch, devices, batch_size, repeats, words):
+  monkeypatch.setattr(parallel, "device_count", lambda: devices)
+  config = imgclf.default_config()
+  config.train.batch_size, config.augment.repeats = batch_size, repeats
+  plan.check_config(config)  # without a mix there are no pairs
+  config.augment.mixup = 0.1
+  if words is None:
+    plan.check_config(config)
+    return
+  with pytest.raises(UserError, match=words):
+    plan.check_config(config)
