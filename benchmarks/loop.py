@@ -41,8 +41,12 @@ class ReadyLoop(Loop):
     self.saves.append(time.perf_counter() - began)
 
 
-def measured(bench: Bench, count: int, log_steps: int) -> tuple[float, list[float]]:
-  """Makes `count` steps with everything on; returns images/s from the first step on, and seconds of each save."""
+def measured(bench: Bench, count: int, log_steps: int) -> tuple[float, float, list[float]]:
+  """Makes `count` steps with everything on.
+
+  Returns:
+    Images a second from the first step on, images a CPU second, and the seconds of each save.
+  """
   planned = bench.plan
   every = dataclasses.replace(
     planned.every, total=count, log=log_steps, save=count // 2, evaluate=10 * count
@@ -72,18 +76,20 @@ def measured(bench: Bench, count: int, log_steps: int) -> tuple[float, list[floa
     loop.saves = []
     # The last step of a run is evaluated; that is measured elsewhere.
     loop._to_evaluate = lambda step: False
-    compiled: list[float] = []
+    compiled: list[tuple[float, float]] = []
     compile_, loop._compile = (
       loop._compile,
       lambda state: (
         compile_(state),
-        compiled.append(time.perf_counter()),
+        compiled.append((time.perf_counter(), time.process_time())),
       ),
     )
     loop.run(bench.begin(), 0)
-    elapsed = time.perf_counter() - compiled[0]
+    began, cpu_began = compiled[0]
+    elapsed, cpu = time.perf_counter() - began, time.process_time() - cpu_began
   # The last save is no stall of steps, but the first one is part of the time.
-  return count * planned.config["train"]["batch_size"] / (elapsed - loop.saves[-1]), loop.saves
+  images = count * planned.config["train"]["batch_size"]
+  return images / (elapsed - loop.saves[-1]), images / cpu, loop.saves
 
 
 def main() -> None:
@@ -109,7 +115,7 @@ def main() -> None:
       ratios, stalls = [], []
       for number in range(options.rounds):
         bare = bench.step().median
-        whole, saves = measured(bench, count, options.log_steps)
+        whole, _, saves = measured(bench, count, options.log_steps)
         ratios.append(whole / bare)
         stalls += saves
         print(

@@ -108,9 +108,9 @@ def imgclf_loop(case: Case) -> dict:
     bench = imgclf_bench(case, held)
     rate = bench.step(1.0).median
     count = max(4, round(case.seconds * rate / case.batch_size) // 2 * 2)
-    whole, _ = measured(bench, count, log_steps=max(2, count // 5))
+    *rates, _ = measured(bench, count, log_steps=max(2, count // 5))
     parameters = models.parameter_count(bench.begin().params)
-    return result((whole, None), parameters, f"jax {jax.__version__}")
+    return result(tuple(rates), parameters, f"jax {jax.__version__}")
 
 
 def torch_step(case: Case) -> dict:
@@ -198,7 +198,7 @@ def keras_fit(case: Case) -> dict:
   )
 
 
-def result(rates: tuple[float, float | None], parameters: int, versions: str) -> dict:
+def result(rates: tuple[float, ...], parameters: int, versions: str) -> dict:
   return {
     "images_per_second": rates[0],
     "images_per_cpu_second": rates[1],

@@ -4,7 +4,8 @@
     python benchmarks/train.py --preset=gpu      those for a GPU
 
 Needs the peers beside imgclf: `pip install torch torchvision timm keras tensorflow`; one that is missing is
-skipped, and told. Peers take turns, each in a process of its own; the figures are medians of the rounds.
+skipped, and told. Peers take turns, each in a process of its own; the figures are medians of the rounds. Those
+by CPU time, of all threads, hold on a machine that others use as well.
 """
 
 import argparse
@@ -47,28 +48,29 @@ def compare(case: str, rounds: int) -> None:
     for peer, answers in told.items():
       if not answers or "skipped" not in answers[-1]:
         answers.append(measured(peer, case))
-  rates = {
-    peer: statistics.median(answer["images_per_second"] for answer in answers)
-    for peer, answers in told.items()
-    if "skipped" not in answers[-1]
-  }
-  of_cpu = {
-    peer: statistics.median(answer["images_per_cpu_second"] for answer in told[peer])
-    for peer in rates
-    if told[peer][0]["images_per_cpu_second"] is not None
-  }
+
+  def medians(figure: str) -> dict[str, float]:
+    return {
+      peer: statistics.median(answer[figure] for answer in answers)
+      for peer, answers in told.items()
+      if "skipped" not in answers[-1]
+    }
+
+  rates, of_cpu = medians("images_per_second"), medians("images_per_cpu_second")
   sizes = {peer: told[peer][0]["parameters"] for peer in rates}
   if len(set(sizes.values())) > 1:
     sys.exit(f"{case}: the peers do not train the same network: {sizes} parameters")
-  own = rates.get("imgclf step")
+
+  def cells(figures: dict[str, float], peer: str) -> list[str]:
+    own = figures.get("imgclf step")
+    return [f"{figures[peer]:,.0f}", f"{figures[peer] / own:.2f}" if own else ""]
+
   for peer, answers in told.items():
-    if peer not in rates:
-      print(f"| {case} | {peer} | skipped | | | {answers[-1]['skipped']} |", flush=True)
-      continue
-    ratio = f"{rates[peer] / own:.2f}" if own else ""
-    cpu = f"{of_cpu[peer]:,.0f}" if peer in of_cpu else ""
-    cells = (case, peer, f"{rates[peer]:,.0f}", ratio, cpu, answers[0]["versions"])
-    print(f"| {' | '.join(cells)} |", flush=True)
+    if peer in rates:
+      row = [*cells(rates, peer), *cells(of_cpu, peer), answers[0]["versions"]]
+    else:
+      row = ["skipped", "", "", "", answers[-1]["skipped"]]
+    print(f"| {' | '.join([case, peer, *row])} |", flush=True)
 
 
 def main() -> None:
@@ -78,8 +80,8 @@ def main() -> None:
   parser.add_argument("--rounds", type=int, default=3)
   options = parser.parse_args()
   print(f"{platform.machine()}, {os.cpu_count()} CPU cores, Python {platform.python_version()}\n")
-  print("| case | peer | images/s | ratio to imgclf step | images/CPU s | versions |")
-  print("|---|---|---:|---:|---:|---|")
+  print("| case | peer | images/s | of imgclf step | images/CPU s | of imgclf step | versions |")
+  print("|---|---|---:|---:|---:|---:|---|")
   for case in options.case or PRESETS[options.preset]:
     compare(case, options.rounds)
 

@@ -61,10 +61,10 @@ def test_the_ratio_of_a_peer_is_that_of_the_medians(script, monkeypatch, capsys)
   monkeypatch.setattr(train, "measured", measured)
   train.compare("cnn-28", rounds=3)
   assert capsys.readouterr().out.splitlines() == [
-    "| cnn-28 | imgclf step | 200 | 1.00 | 60 | v |",
-    "| cnn-28 | imgclf loop | 190 | 0.95 | 60 | v |",
-    "| cnn-28 | torch step | 50 | 0.25 | 60 | v |",
-    "| cnn-28 | keras fit | skipped | | | keras is not installed |",
+    "| cnn-28 | imgclf step | 200 | 1.00 | 60 | 1.00 | v |",
+    "| cnn-28 | imgclf loop | 190 | 0.95 | 60 | 1.00 | v |",
+    "| cnn-28 | torch step | 50 | 0.25 | 60 | 1.00 | v |",
+    "| cnn-28 | keras fit | skipped |  |  |  | keras is not installed |",
   ]
 
 
