@@ -1,6 +1,6 @@
 """Images a second that an input pipeline makes on one core, beside those of others, in one run.
 
-    python benchmarks/input.py FOLDER [--rounds=5] [--scaling]
+    python benchmarks/input.py FOLDER [--rounds=5] [--sizes 224 160 112] [--scaling]
 
 FOLDER holds JPEG files, at any depth; they are read into memory first. Each part runs in a process of its
 own, pinned to one core; the parts take turns, round by round, and a figure is the median of the rounds, in
@@ -101,6 +101,8 @@ def tf_data(files: Sequence[bytes], size: int) -> Batches:
   options = tf.data.Options()
   options.threading.private_threadpool_size = 1
   options.threading.max_intra_op_parallelism = 1
+  options.autotune.enabled = False
+  options.experimental_optimization.inject_prefetch = False
   data = tf.data.Dataset.from_tensor_slices(list(files)).repeat()
   return data.map(crop, 1).batch(BATCH).with_options(options).as_numpy_iterator()
 
@@ -169,12 +171,14 @@ def serve(name: str, size: int, folder: str) -> None:
   batches = PARTS[name][0](files, size)
   next(batches)
   count = -(-len(files) // BATCH)
+  ended = time.process_time()
   print("ready", flush=True)
   for _ in sys.stdin:
-    began = time.process_time()
     for _ in range(count):
       next(batches)
-    print(count * BATCH / (time.process_time() - began), flush=True)
+    # From the last round's end on: what a pipeline has made ahead since counts as well.
+    began, ended = ended, time.process_time()
+    print(count * BATCH / (ended - began), flush=True)
 
 
 class Part:
@@ -203,13 +207,13 @@ class Part:
     self._process.wait()
 
 
-def one_core(folder: str, rounds: int) -> None:
+def one_core(folder: str, sizes: Sequence[int], rounds: int) -> None:
   left_out = [name for name, (_, needs) in PARTS.items() if not importlib.util.find_spec(needs)]
   for name in left_out:
     print(f"{name}: left out, {PARTS[name][1]} is not installed")
   names = [name for name in PARTS if name not in left_out]
   rows: dict[str, list[float]] = {name: [] for name in names}
-  for size in SIZES:
+  for size in sizes:
     parts = {name: Part(name, size, folder) for name in names}
     rates: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
@@ -218,19 +222,24 @@ def one_core(folder: str, rounds: int) -> None:
     for name, part in parts.items():
       part.close()
       rows[name].append(statistics.median(rates[name]))
-  heads = [f"{size} px" for size in SIZES]
+  heads = [f"{size} px" for size in sizes]
   print("\n| images per CPU-second |", " | ".join(heads), "| imgclf's is |")
-  print("|---|" + "---:|" * (len(SIZES) + 1))
+  print("|---|" + "---:|" * (len(sizes) + 1))
   for name, values in rows.items():
     ratios = " / ".join(f"{ours / value:.2f}" for ours, value in zip(rows["imgclf"], values))
     print(f"| {name} |", " | ".join(f"{value:.0f}" for value in values), f"| {ratios} times |")
 
 
 def scaling(folder: str) -> None:
-  """Images a second of time at 224 px, after start-up, by threads and by worker processes."""
-  from imgclf.data import workers
+  """Images a second of time at 224 px from files, after start-up, by threads and by worker processes."""
+  from imgclf.data import datasets, sources, workers
 
-  records, cores = InMemory(read(folder)), len(os.sched_getaffinity(0))
+  config = config_of(224)
+  config.dataset.name = f"folder:{folder}"
+  source = datasets.open(config.dataset).sources["train"]
+  count = sum(source.shard_lengths)
+  records = sources.Records([(source, 0, count)] * (EXAMPLES // count))
+  cores = len(os.sched_getaffinity(0))
   counts = [n for n in (1, 2, 4, 8, 16, 32) if n <= cores]
   for kind, count in itertools.product(("threads", "workers"), counts):
     config = config_of(224)
@@ -253,6 +262,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("folder")
   parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
   parser.add_argument("--scaling", action="store_true")
   parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
   parser.add_argument("--size", type=int, default=SIZES[0], help=argparse.SUPPRESS)
@@ -263,7 +273,7 @@ def main() -> None:
   files = read(given.folder)
   mean = sum(map(len, files)) / len(files)
   print(f"{len(files)} files of {mean / 1e3:.1f} kB on average; Python {platform.python_version()}")
-  one_core(given.folder, given.rounds)
+  one_core(given.folder, given.sizes, given.rounds)
   if given.scaling:
     scaling(given.folder)
 

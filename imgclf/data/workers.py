@@ -1,6 +1,6 @@
 """Training batches made by worker processes: in order, in memory that both sides share, without copies.
 
-Threads of one process share the interpreter's lock, which an image takes for a tenth of its time. Worker w of
+Threads of one process share the interpreter's lock, which each image needs for some of its time. Worker w of
 W makes the batches k with k % W == w, whole ones, so that pixels depend on no number of workers. Knows no
 device; what a batch is, imgclf/data/loader.py knows.
 """
