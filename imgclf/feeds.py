@@ -2,7 +2,7 @@
 the devices hold. Both give the same examples in the same order.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -47,17 +47,18 @@ class Streamed:
     """Returns the per-device function of a call: (state, held, batch) -> (state, metrics)."""
     return steps.one_call(train_step)
 
-  def batches(self, begun: int, counts: Sequence[int]) -> Iterator[loader.Batch]:
+  def batches(self, begun: int, total: int, counts: Iterable[int]) -> Iterator[loader.Batch]:
     """Returns what each call takes, from the step after `begun` on; waits for what is not ready.
 
     Args:
       begun: steps that were made.
-      counts: how many steps each call makes.
+      total: steps that will have been made at the end.
+      counts: how many of them each call makes.
     """
     return workers.train_batches(
       self._records,
       self._config,
-      range(begun, begun + len(counts)),
+      range(begun, total),
       process_index=parallel.process_index(),
       process_count=parallel.process_count(),
       on_error=None if self._bad is None else self._bad.add,
@@ -115,7 +116,7 @@ class Resident:
     """Returns the per-device function of a call: (state, held, batch) -> (state, metrics)."""
     return steps.resident_call(train_step, self.steps_per_call)
 
-  def batches(self, begun: int, counts: Sequence[int]) -> Iterator[loader.Batch]:
+  def batches(self, begun: int, total: int, counts: Iterable[int]) -> Iterator[loader.Batch]:
     """Yields which examples each call takes, from the step after `begun` on; see `Streamed.batches`."""
     for count in counts:
       batch = self.blank()

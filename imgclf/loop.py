@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import dataclasses
 import itertools
 import math
-import time
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +24,7 @@ from imgclf.errors import Diverged, UserError
 from imgclf.interrupt import Abandoned, Interrupt
 from imgclf.judge import judge, split_batches
 from imgclf.plan import Plan
+from imgclf.stoppable import Stoppable, with_stop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +83,7 @@ class Loop:
     self.shown = shown
     self.interrupt = interrupt
     self.bad_steps = 0
-    # What keeps this process from going on, until all have stopped.
-    self._failure: UserError | None = None
+    self._stoppable = Stoppable(interrupt)
     # The validation split's batches once they were made, where what fits in memory is decoded once.
     self._keeping = False
     self._kept: list[loader.Batch] = []
@@ -112,8 +111,9 @@ class Loop:
   def _run(self, begin: state.TrainState, begun: int) -> bool:
     feed = self._feed()
     call = parallel.pmap(feed.call(self.train_step), donate_argnums=(0,))
-    counts = self._counts(begun, feed.steps_per_call)
-    batches = self._flagged(feed.batches(begun, counts), feed.blank())
+    total, most = self.plan.every.total, feed.steps_per_call
+    made = feed.batches(begun, total, self._counts(begun, most))
+    batches = self._stoppable.batches(made, feed.blank())
     self.bad_steps = int(begin.bad_steps)
     current = parallel.replicate(begin)
     self._compile(call, current, feed)
@@ -126,7 +126,7 @@ class Loop:
     window: list[_Call] = []
     under_way: collections.deque[_Call] = collections.deque()
     step = begun
-    for count in counts:
+    for count in self._counts(begun, most):
       batch, waited = next(batches)
       current, result = call(current, feed.held, parallel.shard(batch))
       step += count
@@ -156,14 +156,14 @@ class Loop:
         self._save(step, current, figures)
     return False
 
-  def _counts(self, begun: int, most: int) -> list[int]:
+  def _counts(self, begun: int, most: int) -> Iterator[int]:
     """The steps of each call from here to the end: as many as may be, up to the next step that something is due at."""
-    every, counts = self.plan.every, []
+    every = self.plan.every
     while begun < every.total:
       ends = (n - begun % n for n in (every.log, every.evaluate, every.save))
-      counts.append(min(most, every.total - begun, *ends))
-      begun += counts[-1]
-    return counts
+      count = min(most, every.total - begun, *ends)
+      yield count
+      begun += count
 
   def _wait(self, under_way: collections.deque[_Call], bound: int) -> int:
     """Waits until no more than `bound` calls are under way.
@@ -191,8 +191,8 @@ class Loop:
       self._save(made, current, None)
     self.checkpoints.wait()
     parallel.barrier("stop")  # nothing is lost when one process ends the others now
-    if self._failure is not None:
-      raise self._failure
+    if self._stoppable.failure is not None:
+      raise self._stoppable.failure
     return True
 
   def _to_evaluate(self, step: int) -> bool:
@@ -225,7 +225,7 @@ class Loop:
     """Compiles both steps while there is nothing that a signal could lose, and tells what they take."""
     config = self.plan.config
     batch, parts = (
-      parallel.shard(_with_stop(feed.blank(), 1)),
+      parallel.shard(with_stop(feed.blank(), 1)),
       config["optimizer"]["accumulate_steps"],
     )
     size = config["train"]["batch_size"]
@@ -240,31 +240,8 @@ class Loop:
     config = self.plan.config
     batch = loader.blank_batch(config, configs.eval_batch_size(config) // parallel.process_count())
     if stop is not None:
-      batch = _with_stop({key: batch[key] for key in ("image", "label")}, stop)
+      batch = with_stop({key: batch[key] for key in ("image", "label")}, stop)
     return batch
-
-  def _flagged(
-    self, batches: Iterator[loader.Batch], blank: loader.Batch
-  ) -> Iterator[tuple[loader.Batch, float]]:
-    """Yields each batch with its `stop`, and the seconds waited for it; blank ones for ever once it is to end.
-
-    So a signal ends a wait for data at once, an image that can't be decoded ends the run in order, and this
-    process still takes its part in the steps that the others have begun.
-    """
-    while True:
-      asked = time.perf_counter()
-      stop = 0
-      try:
-        with self.interrupt.abandonable():
-          batch = next(batches, None) if self._failure is None else blank
-      except Abandoned:
-        batch, stop = blank, 1
-      except UserError as error:
-        self._failure, batch = error, blank
-      stop = int(stop or self._failure is not None)
-      if batch is None:
-        return
-      yield _with_stop(batch, stop), time.perf_counter() - asked
 
   def _log(self, window: list[_Call], step: int) -> None:
     """Fetches the window's metrics from the devices and logs their means; counts its bad steps.
@@ -343,7 +320,7 @@ class Loop:
     plan = self.plan
     with self.shown.pause("evaluating"):
       records = plan.validation_records
-      flagged = self._flagged(self._validation_batches(), self._blank_eval())
+      flagged = self._stoppable.batches(self._validation_batches(), self._blank_eval())
       size = configs.eval_batch_size(plan.config)
       # As many as there are in every process, whatever comes in between.
       batches = itertools.islice((batch for batch, _ in flagged), -(-len(records) // size))
@@ -358,9 +335,3 @@ class Loop:
         plan.folder.write_evaluation("validation", step, figures)
     self.shown.log(step, "validation", figures)
     return {name: value for name, value in figures.items() if isinstance(value, int | float)}
-
-
-def _with_stop(batch: loader.Batch, stop: int) -> loader.Batch:
-  """The batch with whether this process wants to stop before it is worked on, once for each example."""
-  rows = len(next(iter(batch.values())))
-  return {**batch, "stop": np.full(rows, stop, np.int32)}

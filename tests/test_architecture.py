@@ -17,7 +17,7 @@ LAYERS = (
   ("imgclf.loop",),
   (
     *("imgclf.judge", "imgclf.plan", "imgclf.run", "imgclf.findings", "imgclf.feeds"),
-    "imgclf.preview",
+    *("imgclf.stoppable", "imgclf.preview"),
   ),
   (
     *("imgclf.checkpoint", "imgclf.run_folder", "imgclf.progress", "imgclf.steps"),
