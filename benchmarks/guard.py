@@ -61,6 +61,7 @@ def input_ratio(small: Bench) -> float:
   records = Photographs()
   config = small.plan.config.copy_and_resolve_references()
   config.dataset.image_size = 224
+  config.dataset.workers = 0  # the records are of this program, and the ratio is of CPU time
   config.augment.crop = "random_resized"
   planned = dataclasses.replace(small.plan, config=config, train_records=records)
   made = Bench(planned, SECONDS).input().per_cpu_second
