@@ -9,6 +9,7 @@ loop take turns on the same data, and the ratio is the median of the rounds' rat
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import statistics
 import tempfile
@@ -17,22 +18,42 @@ import time
 from rich.console import Console
 
 import imgclf
-from imgclf import compilation, parallel, plan, progress, steps
+from imgclf import compilation, feeds, parallel, plan, progress, steps
 from imgclf.checkpoint import Checkpoints
 from imgclf.interrupt import Interrupt
 from imgclf.loop import Loop
 from imgclf.parts import Bench, endless
 
 
+class Ready(feeds.Streamed):
+  """One batch that lies ready in the host's memory, over and over."""
+
+  def batches(self, begun, total, counts):
+    """Yields it; see `feeds.Streamed.batches`."""
+    return itertools.repeat(self.blank())
+
+
 class ReadyLoop(Loop):
-  """The loop with one batch that lies ready in the host's memory, over and over."""
+  """The loop on it, which takes down how long saves stall it.
+
+  Attributes:
+    saves: seconds of each save.
+    compiled: wall clock and CPU time when the programs were compiled.
+  """
 
   saves: list[float]
+  compiled: tuple[float, float]
 
-  def _batches(self, begun):
-    batch = self._blank_train()
-    while True:
-      yield batch
+  def _feed(self):
+    self.saves = []
+    return Ready(self.plan.train_records, self.plan.config, None)
+
+  def _compile(self, *arguments):
+    super()._compile(*arguments)
+    self.compiled = time.perf_counter(), time.process_time()
+
+  def _to_evaluate(self, step):
+    return False  # not even the last step: evaluation is measured elsewhere
 
   def _save(self, step, current, figures):
     self.checkpoints.wait()  # of the stall, not of a disk that can't keep up
@@ -73,19 +94,8 @@ def measured(bench: Bench, count: int, log_steps: int) -> tuple[float, float, li
       shown,
       Interrupt(),
     )
-    loop.saves = []
-    # The last step of a run is evaluated; that is measured elsewhere.
-    loop._to_evaluate = lambda step: False
-    compiled: list[tuple[float, float]] = []
-    compile_, loop._compile = (
-      loop._compile,
-      lambda state: (
-        compile_(state),
-        compiled.append((time.perf_counter(), time.process_time())),
-      ),
-    )
     loop.run(bench.begin(), 0)
-    began, cpu_began = compiled[0]
+    began, cpu_began = loop.compiled
     elapsed, cpu = time.perf_counter() - began, time.process_time() - cpu_began
   # The last save is no stall of steps, but the first one is part of the time.
   images = count * planned.config["train"]["batch_size"]
@@ -130,7 +140,7 @@ def main() -> None:
     f"loop / bare step: {statistics.median(ratios):.3f} (target 0.98; a save each {count // 2:,} steps)"
   )
   print(
-    f"a save stalls the loop for {1000 * stall:.0f} ms: under 1% where it comes once in {100 * stall:.0f} s or more"
+    f"a save stalls the loop for {1000 * stall:.0f} ms: under 1% where it comes once in {100 * stall:.1f} s or more"
   )
 
 
