@@ -52,7 +52,7 @@ def pictures(page, lines):
 
 
 def test_a_row_is_the_plain_example_and_then_what_the_steps_see(config):
-  config.augment.flip = False
+  config.augment.flip, config.augment.crop = False, "random_resized"
   page = preview.sheet(Noise(), CLASSES, config)
   assert page.size == (4 + 8 * 100, 17 + 8 * 113)
   found = pictures(page, 1)

@@ -85,7 +85,7 @@ ALL = [
   for phase in ("compile", "data", "step", "eval", "save", "restore")
   for number in (signal.SIGTERM,)
 ] + [("step", 1, signal.SIGINT, 0), ("eval", 2, signal.SIGINT, 1)]
-QUICK = {("data", 2, signal.SIGTERM, 1)}
+QUICK = {("data", 1, signal.SIGTERM, 0)}
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_naming_and_checking_models_imports_neither_flax_nor_jax(run_python):
   code = """
 import sys
 from imgclf import models
-model = {"name": models.names()[0], "dropout_rate": None, "stem": None}
+model = {"name": models.names()[0], "dropout_rate": None, "stem": None, "remat": "none"}
 models.check(model, 224)
 print(sorted({"flax", "jax", "numpy"} & set(sys.modules)))
 """
