@@ -4,8 +4,6 @@ A layer computes in `dtype`. Parameters, running statistics and logits have `par
 This file knows no network and no config.
 """
 
-from collections.abc import Sequence
-
 from flax import linen as nn
 import jax
 from jax.nn import initializers
@@ -49,32 +47,8 @@ def conv(
     dtype=dtype,
     param_dtype=param_dtype(dtype),
     kernel_init=kernel_init,
-    conv_general_dilated=_conv_general_dilated,
     name=name,
   )
-
-
-def _conv_general_dilated(
-  x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding, **options
-) -> jax.Array:
-  """`jax.lax.conv_general_dilated`, or the same as one matrix product where that is faster.
-
-  On CPUs XLA is slow at the gradient of a convolution of few channels. With the plain CNN's first one (3 to
-  32 channels) as a product, the gradient of 128 images at 32 px took 94 ms in place of 130 with JAX 0.10, and 58 in place of
-  63 with JAX 0.12, on two cores. The patches must not take more memory than the result does.
-  """
-  height, width, channels, features = kernel.shape
-  if (
-    jax.default_backend() != "cpu"
-    or height * width * channels > features
-    or tuple(strides) != (1, 1)
-    or isinstance(padding, str)
-  ):
-    return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
-  x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-  rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
-  patches = [x[:, i : i + rows, j : j + columns] for i in range(height) for j in range(width)]
-  return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, features)
 
 
 def dense(
