@@ -4,6 +4,8 @@ A layer computes in `dtype`. Parameters, running statistics and logits have `par
 This file knows no network and no config.
 """
 
+import functools
+
 from flax import linen as nn
 import jax
 from jax.nn import initializers
@@ -156,12 +158,37 @@ def max_pool(x: jax.Array, size: int, *, stride: int | None = None, padding: int
       strides=(stride or size, stride or size),
       padding=((padding, padding), (padding, padding)),
     )
-  # The gradient of a window maximum is a scatter: on a CPU a training step of the plain CNN takes half
-  # the time this way. Where several pixels are the maximum, they share its gradient evenly.
+  # The gradient of a window maximum is a scatter, which CPUs are slow at.
+  return _max_pool_side_by_side(x, size)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _max_pool_side_by_side(x: jax.Array, size: int) -> jax.Array:
+  """Maxima over windows side by side. Pixels that are the maximum together share its gradient evenly."""
+  return _windows(x, size).max(axis=(2, 4))
+
+
+@_max_pool_side_by_side.defjvp
+def _max_pool_jvp(size: int, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+  """JAX's own rule, but for the count: by a reduction, it would write the comparison out as floats.
+
+  A step of the plain CNN takes 2% to 11% less CPU time so, in each of eight pairs at 28 and 224 pixels.
+  """
+  (x,), (tangent,) = primals, tangents
+  y = _max_pool_side_by_side(x, size)
+  largest = _windows(x, size) == y[:, :, None, :, None]
+  pixels = [largest[:, :, i, :, j] for i in range(size) for j in range(size)]
+  count = sum(pixel.astype(x.dtype) for pixel in pixels)
+  of_largest = jnp.where(largest, _windows(tangent, size), 0)
+  return y, jnp.sum(of_largest, axis=(2, 4)) / count
+
+
+def _windows(x: jax.Array, size: int) -> jax.Array:
+  """[batch, rows, size, columns, size, channels], without what is left over at the far end."""
   batch, height, width, channels = x.shape
   rows, columns = height // size, width // size
   x = x[:, : rows * size, : columns * size]
-  return x.reshape(batch, rows, size, columns, size, channels).max(axis=(2, 4))
+  return x.reshape(batch, rows, size, columns, size, channels)
 
 
 def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
