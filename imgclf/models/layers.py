@@ -12,6 +12,8 @@ from jax.nn import initializers
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from imgclf.models.fused import BatchNorm
+
 # He et al. 2015, https://arxiv.org/abs/1502.01852, equations 14 and 10: normal, not truncated.
 # Convolutions keep the size of the gradient on its way down, as in torchvision's networks. A hidden
 # dense layer keeps that of the signal: VGG's first has six times as many inputs as outputs.
@@ -87,10 +89,11 @@ def batch_norm(
   axis_name: str | None,
   name: str,
   scale_init: initializers.Initializer = initializers.ones,
-) -> nn.BatchNorm:
+) -> BatchNorm:
   """Batch norm over all but the last axis (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167).
 
-  In training a running statistic keeps 0.9 of itself at each step. The variance is the batch's own,
+  It is called as `norm(x, added=None, relu=False)`: what follows it is best computed by it, since the backward
+  pass then keeps less; see `imgclf.models.fused`. In training a running statistic keeps 0.9 of itself at each step. The variance is the batch's own,
   not the unbiased estimate that torch keeps.
 
   Args:
@@ -100,14 +103,10 @@ def batch_norm(
     name: of the layer.
     scale_init: initial scale.
   """
-  return nn.BatchNorm(
-    use_running_average=not train,
-    momentum=0.9,
-    epsilon=1e-5,
+  return BatchNorm(
+    train=train,
     dtype=dtype,
     param_dtype=param_dtype(dtype),
-    # Where this is on, flax keeps running statistics in float32, also those of a float64 network.
-    force_float32_reductions=param_dtype(dtype) == jnp.float32,
     axis_name=axis_name,
     scale_init=scale_init,
     name=name,
