@@ -32,7 +32,7 @@ LAYERS = (
   ("imgclf.config",),
   ("imgclf.schema",),
   ("imgclf.fields",),
-  ("imgclf.errors", "imgclf.text"),
+  ("imgclf.errors", "imgclf.text", "imgclf.cpu"),
 )
 LAYER_OF = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 
