@@ -16,7 +16,13 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
+from imgclf import cpu
 from imgclf.errors import UserError
+
+# XLA reads its flags once, when the first device is touched; every way to one leads through this file.
+if cpu.only_cpus(os.environ, cpu.accelerators()):
+  cpu.choose_libraries(os.environ, jax.__version_info__)
+  cpu.keep_memory()
 
 AXIS = "batch"
 

@@ -248,12 +248,6 @@ def make_train_step(
     batch_stats, means = gradients(state, images, targets, keys, weights)
     # Local statistics differ by device: their mean keeps the copies of the state the same.
     batch_stats, (loss, accuracy, grads) = jax.lax.pmean((batch_stats, means), AXIS)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    ema = state.ema
-    if ema_decay is not None:
-      new = {"params": params, "batch_stats": batch_stats}
-      ema = optim.update_ema(state.ema, new, state.step, ema_decay)
     metrics = {
       "loss": loss,
       "accuracy": accuracy,
@@ -266,13 +260,25 @@ def make_train_step(
     good = made
     if leave_out_bad:
       good &= jnp.isfinite(loss) & jnp.isfinite(metrics["gradient_norm"])
-    # Elementwise, so it is fused with the update that reads the old values anyway.
-    updated = jax.tree.map(
-      lambda new, old: jnp.where(good, new, old),
-      (params, batch_stats, opt_state, ema),
-      (state.params, state.batch_stats, state.opt_state, state.ema),
-    )
-    state = TrainState(state.step + made, state.bad_steps + (made & ~good), *updated)
+    old = (state.params, state.batch_stats, state.opt_state, state.ema)
+
+    def updated():
+      updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+      params = optax.apply_updates(state.params, updates)
+      ema = state.ema
+      if ema_decay is not None:
+        new = {"params": params, "batch_stats": batch_stats}
+        ema = optim.update_ema(state.ema, new, state.step, ema_decay)
+      return params, batch_stats, opt_state, ema
+
+    if jax.default_backend() == "cpu":
+      # A choice element by element makes XLA copy the old state first: AdamW on 22 million parameters
+      # took 100 ms of CPU time so, and takes 67 (JAX 0.12: 147 and 64).
+      new = jax.lax.cond(good, updated, lambda: old)
+    else:
+      # A GPU would wait for the host to read a condition.
+      new = jax.tree.map(lambda new, old: jnp.where(good, new, old), updated(), old)
+    state = TrainState(state.step + made, state.bad_steps + (made & ~good), *new)
     return state, metrics
 
   return train_step

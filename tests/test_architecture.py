@@ -38,7 +38,7 @@ LAYERS = (
   ("imgclf.schema",),
   ("imgclf.augment_schema",),
   ("imgclf.fields",),
-  ("imgclf.errors", "imgclf.text"),
+  ("imgclf.errors", "imgclf.text", "imgclf.cpu"),
 )
 LAYER_OF = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 

@@ -37,22 +37,22 @@ class Block(nn.Module):
     norm = functools.partial(
       layers.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name
     )
-    # The last scale of a branch starts at zero, so that a block starts as the identity (Goyal et al.
-    # 2017, https://arxiv.org/abs/1706.02677, section 5.1).
-    last_norm = functools.partial(norm, scale_init=initializers.zeros)
     if self.bottleneck:
-      y = nn.relu(norm(name="norm1")(conv(self.width, 1, name="conv1")(x)))
+      y = norm(name="norm1")(conv(self.width, 1, name="conv1")(x), relu=True)
       y = conv(self.width, 3, stride=self.stride, padding=1, name="conv2")(y)
-      y = nn.relu(norm(name="norm2")(y))
-      y = last_norm(name="norm3")(conv(4 * self.width, 1, name="conv3")(y))
+      y = norm(name="norm2")(y, relu=True)
+      y = conv(4 * self.width, 1, name="conv3")(y)
     else:
       y = conv(self.width, 3, stride=self.stride, padding=1, name="conv1")(x)
-      y = nn.relu(norm(name="norm1")(y))
-      y = last_norm(name="norm2")(conv(self.width, 3, padding=1, name="conv2")(y))
+      y = norm(name="norm1")(y, relu=True)
+      y = conv(self.width, 3, padding=1, name="conv2")(y)
     if self.stride > 1 or x.shape[-1] != y.shape[-1]:
       x = conv(y.shape[-1], 1, stride=self.stride, name="shortcut_conv")(x)
       x = norm(name="shortcut_norm")(x)
-    return nn.relu(x + y)
+    # The last scale of a branch starts at zero, so that a block starts as the identity (Goyal et al.
+    # 2017, https://arxiv.org/abs/1706.02677, section 5.1).
+    last = norm(scale_init=initializers.zeros, name="norm3" if self.bottleneck else "norm2")
+    return last(y, added=x, relu=True)
 
 
 class ResNet(nn.Module):
@@ -97,7 +97,7 @@ class ResNet(nn.Module):
       x = stem(64, 3, padding=1)(x)
     else:
       x = stem(64, 7, stride=2, padding=3)(x)
-    x = nn.relu(norm(name="stem_norm")(x))
+    x = norm(name="stem_norm")(x, relu=True)
     if self.stem == "imagenet":
       x = layers.max_pool(x, 3, stride=2, padding=1)
     x = layers.feature(self, "stem", x)

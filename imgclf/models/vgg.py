@@ -54,8 +54,9 @@ class VGG(nn.Module):
       for j in range(1, size + 1):
         x = conv(width, 3, name=f"conv{i}_{j}")(x)
         if self.batch_norm:
-          x = norm(name=f"norm{i}_{j}")(x)
-        x = nn.relu(x)
+          x = norm(name=f"norm{i}_{j}")(x, relu=True)
+        else:
+          x = nn.relu(x)
       x = layers.feature(self, f"stage{i}", x)
       x = layers.max_pool(x, 2)
     x = layers.adaptive_avg_pool(x, 7)

@@ -187,6 +187,16 @@ def test_padding_of_max_pooling_never_wins(length, stride, padding):
   assert np.max(y) < 0
 
 
+@pytest.mark.parametrize(("size", "height", "width"), [(2, 6, 8), (2, 7, 9), (3, 7, 6)])
+def test_the_gradient_of_pooling_side_by_side_is_laxs_where_nothing_ties(size, height, width):
+  with jax.enable_x64(True):
+    x = jnp.asarray(normal(2, height, width, 3))
+    _, pullback = jax.vjp(lambda x: nn.max_pool(x, (size, size), (size, size)), x)
+    y, our_pullback = jax.vjp(lambda x: layers.max_pool(x, size), x)
+    weights = normal(*y.shape, seed=1)
+    np.testing.assert_allclose(our_pullback(weights)[0], pullback(weights)[0], rtol=1e-12)
+
+
 def test_pixels_that_share_a_maximum_share_its_gradient():
   x = jnp.asarray([[5.0, 5.0], [1.0, 5.0]]).reshape(1, 2, 2, 1)
   gradient = jax.grad(lambda x: 6 * layers.max_pool(x, 2).sum())(x)
@@ -269,7 +279,7 @@ def test_a_perturbation_is_added_to_the_feature():
   np.testing.assert_array_equal(y, [2 * 4 + 5 * 1 + 7 * 16])
 
 
-# Convolutions of few channels, which a CPU computes as a matrix product.
+# Convolutions of few channels.
 
 
 @pytest.mark.parametrize(
