@@ -152,7 +152,7 @@ def test_remat_keeps_less_for_the_gradient(monkeypatch):
   # The results of the 20 convolutions of He et al. 2015, table 1, 2.48 million, two bytes each. And the images.
   assert kept["elementwise"] == pytest.approx(2 * 2.484 + 2 * 0.151, rel=0.02)
   # What goes from block to block, and the stem as it was.
-  assert kept["blocks"] < kept["none"] / 2
+  assert kept["elementwise"] < kept["blocks"] < 0.6 * kept["none"]
 
 
 def test_remat_makes_the_same_update(monkeypatch):
