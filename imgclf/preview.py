@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from imgclf import augment, steps
+from imgclf import augment, losses, steps
 from imgclf.data import datasets, images, loader
 from imgclf.text import printable
 
@@ -87,7 +87,7 @@ def _pixels(seen: jax.Array, augment_config: Mapping[str, Any]) -> np.ndarray:
   return np.clip(np.round(levels), 0, 255).astype(np.uint8)
 
 
-def _captions(targets: steps.Targets, classes: Sequence[str]) -> list[str]:
+def _captions(targets: losses.Targets, classes: Sequence[str]) -> list[str]:
   """The label of each example; of a mix both, a line each, the shares in per cent."""
   names = [printable(classes[label], "latin-1") for label in targets.label]
   if targets.partner is None:

@@ -5,13 +5,14 @@ batch are taken over the axis `imgclf.parallel.AXIS`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from imgclf import augment, optim
+from imgclf import augment, losses, optim
+from imgclf.losses import Partner, Targets
 from imgclf.parallel import AXIS
 from imgclf.state import TrainState
 
@@ -36,36 +37,6 @@ def example_keys(seed: int, step: jax.Array, positions: jax.Array) -> jax.Array:
 def _step_key(seed: int, step: jax.Array) -> jax.Array:
   # By name: of JAX's generators only this one draws from each key by itself under vmap.
   return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), step)
-
-
-class Partner(NamedTuple):
-  """What was mixed in.
-
-  Attributes:
-    label: [batch] int32.
-    weight: [batch] float32, its share; the rest is the example's own.
-  """
-
-  label: jax.Array
-  weight: jax.Array
-
-
-class Targets(NamedTuple):
-  """What a loss is taken against.
-
-  Attributes:
-    label: [batch] int32.
-    partner: what was mixed in; None where nothing is.
-  """
-
-  label: jax.Array
-  partner: Partner | None = None
-
-  def main(self) -> jax.Array:
-    """Returns the label of the larger weight, [batch] int32."""
-    if self.partner is None:
-      return self.label
-    return jnp.where(self.partner.weight > 0.5, self.partner.label, self.label)
 
 
 def augmented(
@@ -96,69 +67,6 @@ def augmented(
   if mix is not None:
     targets = Targets(batch["label"], Partner(augment.partners(batch["label"]), 1 - mix.weight))
   return images, targets, pairs[:, 1]
-
-
-def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-  """Returns the loss of each example in nats, [batch].
-
-  Args:
-    logits: [batch, classes] float.
-    labels: [batch] int32.
-    smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016).
-  """
-  log_p = jax.nn.log_softmax(logits)
-  loss = -jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
-  if smoothing:
-    loss = (1 - smoothing) * loss - smoothing * jnp.mean(log_p, axis=1)
-  return loss
-
-
-def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-  """Returns the mean over classes of each class's own loss, in nats, [batch] (Wightman et al. 2021, section 3).
-
-  Args:
-    logits: [batch, classes] float.
-    targets: [batch, classes] float, probabilities that each class is there.
-  """
-  return jnp.mean(jax.nn.softplus(logits) - targets * logits, axis=1)
-
-
-def soft_targets(targets: Targets, classes: int, smoothing: float = 0.0) -> jax.Array:
-  """Returns the weight of each class, [batch, classes] float32, which add up to 1 for each example.
-
-  Args:
-    targets: labels and their weights.
-    classes: how many there are.
-    smoothing: share of the target spread evenly over all classes.
-  """
-  weights = jax.nn.one_hot(targets.label, classes)
-  if targets.partner is not None:
-    share = targets.partner.weight[:, None]
-    weights = (1 - share) * weights + share * jax.nn.one_hot(targets.partner.label, classes)
-  return (1 - smoothing) * weights + smoothing / classes
-
-
-def training_loss(
-  logits: jax.Array, targets: Targets, train_config: Mapping[str, Any]
-) -> jax.Array:
-  """Returns the loss of each example in nats, [batch], by the section `train` of a config.
-
-  Args:
-    logits: [batch, classes] float.
-    targets: labels and their weights.
-    train_config: its `loss`, `label_smoothing` and `binary_threshold` are read.
-  """
-  smoothing = train_config["label_smoothing"]
-  if train_config["loss"] == "binary":
-    weights = soft_targets(targets, logits.shape[1], smoothing).astype(logits.dtype)
-    if train_config["binary_threshold"] is not None:
-      weights = (weights > train_config["binary_threshold"]).astype(logits.dtype)
-    return binary_cross_entropy(logits, weights)
-  loss = cross_entropy(logits, targets.label, smoothing)
-  if targets.partner is None:
-    return loss
-  share = targets.partner.weight.astype(loss.dtype)
-  return (1 - share) * loss + share * cross_entropy(logits, targets.partner.label, smoothing)
 
 
 def example_weights(batch: Batch, dtype: jnp.dtype) -> jax.Array | None:
@@ -204,11 +112,11 @@ def make_train_step(
   def loss_and_aux(params, batch_stats, images, targets, keys, weights):
     variables = {"params": params, "batch_stats": batch_stats}
     logits, updates = model.apply(variables, images, train=True, keys=keys, mutable=["batch_stats"])
-    losses = training_loss(logits, targets, config["train"])
+    each = losses.training_loss(logits, targets, config["train"])
     right = jnp.argmax(logits, axis=1) == targets.main()
     if weights is not None:
-      losses, right = losses * weights, right * weights
-    loss = jnp.mean(losses) + optim.penalty(params, config)
+      each, right = each * weights, right * weights
+    loss = jnp.mean(each) + optim.penalty(params, config)
     return loss, (jnp.mean(right), updates.get("batch_stats", {}))
 
   if config["model"]["remat"] == "elementwise":
@@ -355,7 +263,7 @@ def make_eval_step(
     probabilities = jax.nn.softmax(logits).astype(jnp.float32)
     _, best = jax.lax.top_k(logits, min(5, logits.shape[1]))
     return {
-      "loss": cross_entropy(logits, batch["label"]).astype(jnp.float32),
+      "loss": losses.cross_entropy(logits, batch["label"]).astype(jnp.float32),
       "predicted": best[:, 0].astype(jnp.int32),
       "in_top5": jnp.any(best == batch["label"][:, None], axis=1),
       "confidence": jnp.max(probabilities, axis=1),

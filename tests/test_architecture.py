@@ -26,7 +26,14 @@ LAYERS = (
   ("imgclf.saving",),
   ("imgclf.array_files",),
   (
-    *("imgclf.models", "imgclf.optim", "imgclf.augment", "imgclf.metrics", "imgclf.state"),
+    *(
+      "imgclf.models",
+      "imgclf.optim",
+      "imgclf.augment",
+      "imgclf.losses",
+      "imgclf.metrics",
+      "imgclf.state",
+    ),
     *("imgclf.parallel", "imgclf.named", "imgclf.records", "imgclf.tables", "imgclf.manifest"),
     *("imgclf.retention", "imgclf.identity", "imgclf.output", "imgclf.tensorboard"),
     *("imgclf.compilation", "imgclf.timing"),

@@ -93,8 +93,8 @@ def test_a_mix_shows_both_pictures_and_its_captions_both_labels_and_shares(confi
 
 def test_captions_are_printable_and_of_a_mix_two_lines():
   def captions(share):
-    partner = preview.steps.Partner(np.array([1]), np.array([share]))
-    return preview._captions(preview.steps.Targets(np.array([0]), partner), CLASSES)
+    partner = preview.losses.Partner(np.array([1]), np.array([share]))
+    return preview._captions(preview.losses.Targets(np.array([0]), partner), CLASSES)
 
   assert captions(0.25) == ["75% cat\n25% dög\\x1b"]
   assert captions(0.0) == ["cat"]

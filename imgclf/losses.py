@@ -1,0 +1,100 @@
+"""Training losses, of one label or of two that were mixed. Knows no network and no device."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Partner(NamedTuple):
+  """What was mixed in.
+
+  Attributes:
+    label: [batch] int32.
+    weight: [batch] float32, its share; the rest is the example's own.
+  """
+
+  label: jax.Array
+  weight: jax.Array
+
+
+class Targets(NamedTuple):
+  """What a loss is taken against.
+
+  Attributes:
+    label: [batch] int32.
+    partner: what was mixed in; None where nothing is.
+  """
+
+  label: jax.Array
+  partner: Partner | None = None
+
+  def main(self) -> jax.Array:
+    """Returns the label of the larger weight, [batch] int32."""
+    if self.partner is None:
+      return self.label
+    return jnp.where(self.partner.weight > 0.5, self.partner.label, self.label)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+  """Returns the loss of each example in nats, [batch].
+
+  Args:
+    logits: [batch, classes] float.
+    labels: [batch] int32.
+    smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016).
+  """
+  log_p = jax.nn.log_softmax(logits)
+  loss = -jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+  if smoothing:
+    loss = (1 - smoothing) * loss - smoothing * jnp.mean(log_p, axis=1)
+  return loss
+
+
+def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """Returns the mean over classes of each class's own loss, in nats, [batch] (Wightman et al. 2021, section 3).
+
+  Args:
+    logits: [batch, classes] float.
+    targets: [batch, classes] float, probabilities that each class is there.
+  """
+  return jnp.mean(jax.nn.softplus(logits) - targets * logits, axis=1)
+
+
+def soft_targets(targets: Targets, classes: int, smoothing: float = 0.0) -> jax.Array:
+  """Returns the weight of each class, [batch, classes] float32, which add up to 1 for each example.
+
+  Args:
+    targets: labels and their weights.
+    classes: how many there are.
+    smoothing: share of the target spread evenly over all classes.
+  """
+  weights = jax.nn.one_hot(targets.label, classes)
+  if targets.partner is not None:
+    share = targets.partner.weight[:, None]
+    weights = (1 - share) * weights + share * jax.nn.one_hot(targets.partner.label, classes)
+  return (1 - smoothing) * weights + smoothing / classes
+
+
+def training_loss(
+  logits: jax.Array, targets: Targets, train_config: Mapping[str, Any]
+) -> jax.Array:
+  """Returns the loss of each example in nats, [batch], by the section `train` of a config.
+
+  Args:
+    logits: [batch, classes] float.
+    targets: labels and their weights.
+    train_config: its `loss`, `label_smoothing` and `binary_threshold` are read.
+  """
+  smoothing = train_config["label_smoothing"]
+  if train_config["loss"] == "binary":
+    weights = soft_targets(targets, logits.shape[1], smoothing).astype(logits.dtype)
+    if train_config["binary_threshold"] is not None:
+      weights = (weights > train_config["binary_threshold"]).astype(logits.dtype)
+    return binary_cross_entropy(logits, weights)
+  loss = cross_entropy(logits, targets.label, smoothing)
+  if targets.partner is None:
+    return loss
+  share = targets.partner.weight.astype(loss.dtype)
+  return (1 - share) * loss + share * cross_entropy(logits, targets.partner.label, smoothing)
