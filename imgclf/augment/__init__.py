@@ -40,8 +40,8 @@ def train_transform(
 ) -> jax.Array:
   """Augments and normalises a training batch by those operations that are on.
 
-  Shift of the padded image; flip; rotation, translation, scale and shear in one; policy; colour jitter; greyscale; blur; normalisation;
-  erasing; cutout; mixing. Where the field's recipes have an order it is timm's.
+  Shift of the padded image; flip; rotation, translation, scale and shear in one; policy; colour jitter;
+  greyscale; blur; normalisation; erasing; cutout; mixing. Where the field's recipes have an order it is timm's.
 
   Args:
     images: [batch, height, width, 3] uint8.

@@ -93,8 +93,8 @@ def batch_norm(
   """Batch norm over all but the last axis (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167).
 
   It is called as `norm(x, added=None, relu=False)`: what follows it is best computed by it, since the backward
-  pass then keeps less; see `imgclf.models.fused`. In training a running statistic keeps 0.9 of itself at each step. The variance is the batch's own,
-  not the unbiased estimate that torch keeps.
+  pass then keeps less; see `imgclf.models.fused`. In training a running statistic keeps 0.9 of itself at each
+  step. The variance is the batch's own, not the unbiased estimate that torch keeps.
 
   Args:
     train: whether to use, and keep, the batch's statistics; else the running ones are used.
