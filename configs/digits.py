@@ -2,8 +2,8 @@
 
     python launch.py --config=configs/digits.py
 
-Needs no download: the 1,797 images come with scikit-learn. 20 epochs take 37 s on two CPU cores,
-start and compilation included (2026-11-23, Python 3.11, JAX 0.10.2), and give 99.72% on the test
+Needs no download: the 1,797 images come with scikit-learn. 20 epochs take 23 s on two CPU cores,
+start and compilation included (2026-11-25, Python 3.11, JAX 0.10.2), and give 99.17% on the test
 split.
 """
 
