@@ -216,7 +216,7 @@ class Loop:
       feed = feeds.Resident(plan.train_records, plan.config, bad)
     self._keeping = True
     size = sum(rows.nbytes for rows in feed.held.values()) // jax.local_device_count()
-    self.shown.note(f"resident  the train split takes {size / 1e9:,.2f} GB of each device")
+    self.shown.note(f"resident  the train split takes {size / 1e6:,.0f} MB of each device")
     return feed
 
   def _compile(

@@ -133,6 +133,13 @@ again = parallel.unreplicate(copies)
 assert again["n"] == 3 and again["n"].dtype == np.int32
 np.testing.assert_array_equal(again["w"], tree["w"])
 assert parallel.scalar(copies["n"]) == 3
+# What every device holds whole, each reads its own rows of.
+held = parallel.place({"x": rows})["x"]
+assert held.shape == (4, 8, 3)
+index = parallel.shard({"index": np.arange(7, -1, -1)})["index"]
+picked = parallel.pmap(lambda held, index: held[index])(held, index)
+np.testing.assert_array_equal(parallel.unshard(picked), rows[::-1])
+np.testing.assert_array_equal(parallel.first(held), rows)
 """
   run_python(code, devices=4)
 
