@@ -6,6 +6,8 @@ appears with one rename, when all of it is on the disk. Knows no model and no co
 
 from collections.abc import Mapping
 import functools
+import hashlib
+import json
 import logging
 import math
 import os
@@ -171,6 +173,19 @@ class Checkpoints:
       return manifest.read(self._path(step)).run
     except manifest.Damaged as damage:
       raise self._refusal(step, str(damage)) from None
+
+  def digest(self, step: int) -> str:
+    """Returns a SHA-256 in hexadecimal that stands for all that was saved at a step: the digests of its files.
+
+    Raises:
+      UserError: if its manifest can't be read any more.
+    """
+    self.wait()
+    try:
+      files = manifest.read(self._path(step)).files
+    except manifest.Damaged as damage:
+      raise self._refusal(step, str(damage)) from None
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
   def choose(self, text: str) -> int:
     """Returns the step that `best`, `latest` or a number names, once all of its files were verified.

@@ -25,6 +25,8 @@ class Run:
     step: the step whose weights these are.
     model: the `flax.linen` module.
     variables: host arrays to apply the model with; the averages where the run keeps them (EMA).
+    checkpoint: SHA-256 in hexadecimal that stands for the checkpoint's files.
+    temperature: what logits are divided by before the softmax; 1 where none was fitted.
   """
 
   folder: RunFolder
@@ -33,18 +35,21 @@ class Run:
   step: int
   model: Any
   variables: dict[str, Any]
+  checkpoint: str
+  temperature: float
 
 
-def load(workdir: str | os.PathLike, step: str | int = "best") -> Run:
+def load(workdir: str | os.PathLike, step: str | int = "best", *, calibrated: bool = True) -> Run:
   """Restores a run for evaluation or prediction.
 
   Args:
     workdir: the run folder.
     step: `best` (by the validation figure that the config names), `latest`, or a step's number.
+    calibrated: take the temperature that was fitted to the checkpoint, if one was; else it is 1.
 
   Raises:
     UserError: if the folder is no run, has no such checkpoint that is sound, or holds one of another run
-      or shape.
+      or shape, or a temperature of another checkpoint.
   """
   folder = RunFolder(workdir)
   config, classes = folder.read_config(), folder.read_classes()
@@ -59,7 +64,9 @@ def load(workdir: str | os.PathLike, step: str | int = "best") -> Run:
       variables = checkpoints.restore(number, {"ema": shapes}, partial=True)["ema"]
     else:
       variables = checkpoints.restore(number, shapes, partial=True)
-  return Run(folder, config, classes, number, model, variables)
+    digest = checkpoints.digest(number)
+  temperature = folder.read_temperature(number, digest) if calibrated else 1.0
+  return Run(folder, config, classes, number, model, variables, digest, temperature)
 
 
 def retention(config: configs.ConfigDict) -> dict[str, Any]:

@@ -90,6 +90,10 @@ class RunFolder:
       name = f"{name[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     return self.path / "eval" / f"{name}-{step}.json"
 
+  def calibration(self, step: int) -> pathlib.Path:
+    """Where the temperature that was fitted to a step's checkpoint lies."""
+    return self.path / "calibration" / f"{step}.json"
+
   def exists(self) -> bool:
     """Whether a run was begun here.
 
@@ -219,6 +223,47 @@ class RunFolder:
     if not isinstance(figures, dict):
       raise UserError(f"{path}: is not a JSON object; run --mode=eval to write it anew")
     return figures
+
+  def write_calibration(
+    self, step: int, checkpoint: str, temperature: float, figures: Mapping[str, Any]
+  ) -> pathlib.Path:
+    """Writes the temperature that was fitted to a checkpoint, and returns the file.
+
+    Args:
+      step: of the checkpoint.
+      checkpoint: its digest, see `imgclf.checkpoint.Checkpoints.digest`.
+      temperature: above 0.
+      figures: what it was fitted on, and what it changed.
+
+    Raises:
+      UserError: if the folder can't be made or written.
+    """
+    path = self.calibration(step)
+    tree = {"step": step, "checkpoint": checkpoint, "temperature": temperature, **_plain(figures)}
+    self._write(path, json.dumps(tree, indent=2, allow_nan=False) + "\n")
+    return path
+
+  def read_temperature(self, step: int, checkpoint: str) -> float:
+    """Returns the temperature that was fitted to a checkpoint; 1 if none was.
+
+    Raises:
+      UserError: if the folder holds no run, or the file holds no temperature, or that of other weights.
+    """
+    path = self.calibration(step)
+    if not path.exists():
+      return 1.0
+    text = self._read(path)
+    mend = "delete it, or run --mode=report to fit it anew"
+    try:
+      tree = json.loads(text)
+      temperature, owner = tree["temperature"], tree["checkpoint"]
+      if type(temperature) not in (int, float) or not 0 < temperature < math.inf:
+        raise ValueError
+    except (ValueError, RecursionError, TypeError, KeyError):
+      raise UserError(f"{path}: holds no temperature; {mend}") from None
+    if owner != checkpoint:
+      raise UserError(f"{path}: was fitted to another checkpoint than the one that is here; {mend}")
+    return float(temperature)
 
   def _refuse_file(self) -> None:
     try:

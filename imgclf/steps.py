@@ -246,9 +246,12 @@ def resident_call(
 
 
 def make_eval_step(
-  model: Any, config: Mapping[str, Any]
+  model: Any, config: Mapping[str, Any], temperature: float = 1.0
 ) -> Callable[[Mapping[str, Any], Batch], dict[str, jax.Array]]:
   """Returns the function that judges one batch, used by evaluation and prediction alike.
+
+  Logits are divided by `temperature` (Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 9), which
+  moves probabilities and the loss but no class's rank.
 
   It takes the variables (see `TrainState.variables`) and a batch of `image` [batch, size, size, 3]
   uint8 and `label` [batch] int32, and returns, example by example: `loss` [batch] float32 in nats
@@ -259,7 +262,7 @@ def make_eval_step(
 
   def eval_step(variables, batch: Batch) -> dict[str, jax.Array]:
     images = augment.eval_transform(batch["image"], config["augment"], dtype)
-    logits = model.apply(variables, images, train=False)
+    logits = model.apply(variables, images, train=False) / temperature
     probabilities = jax.nn.softmax(logits).astype(jnp.float32)
     _, best = jax.lax.top_k(logits, min(5, logits.shape[1]))
     return {

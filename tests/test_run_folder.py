@@ -108,6 +108,35 @@ def test_an_evaluation_that_is_missing_or_broken_is_named(tmp_path):
     folder.read_evaluation("test", 1)
 
 
+def test_a_temperature_belongs_to_the_checkpoint_that_it_was_fitted_to(tmp_path):
+  folder = _run(tmp_path)
+  assert folder.read_temperature(20, "a") == 1
+  path = folder.write_calibration(20, "a", 1.5, {"n": np.int64(7)})
+  assert json.loads(path.read_text()) == {"step": 20, "checkpoint": "a", "temperature": 1.5, "n": 7}
+  assert folder.read_temperature(20, "a") == 1.5
+  assert folder.read_temperature(40, "a") == 1
+  with pytest.raises(UserError, match=r"20\.json: was fitted to another checkpoint"):
+    folder.read_temperature(20, "b")
+
+
+@pytest.mark.parametrize(
+  "text",
+  [
+    "",
+    "[]",
+    "{}",
+    '{"temperature": 0, "checkpoint": "a"}',
+    '{"temperature": NaN, "checkpoint": "a"}',
+  ],
+)
+def test_a_calibration_without_a_temperature_is_refused(tmp_path, text):
+  folder = _run(tmp_path)
+  folder.calibration(20).parent.mkdir()
+  folder.calibration(20).write_text(text)
+  with pytest.raises(UserError, match="holds no temperature"):
+    folder.read_temperature(20, "a")
+
+
 def test_every_split_expression_has_a_file_of_its_own_inside_the_folder(tmp_path):
   folder = RunFolder(tmp_path / "run")
   splits = [

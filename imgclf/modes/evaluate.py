@@ -43,11 +43,11 @@ def evaluate_run(
       f"as another set: --dataset={source.name}"
     )
   records = split_records(config, source, split)
-  eval_step = parallel.pmap(steps.make_eval_step(run.model, config))
+  eval_step = parallel.pmap(steps.make_eval_step(run.model, config, run.temperature))
   variables = parallel.replicate(run.variables)
   predictions = judge(eval_step, variables, split_batches(records, config), len(records), label_map)
   figures = metrics.figures(predictions, run.classes)
-  result = {"split": split, "step": run.step, **figures}
+  result = {"split": split, "step": run.step, "temperature": run.temperature, **figures}
   if dataset is not None:
     result["dataset"] = config["dataset"]["name"]
   return result
@@ -101,8 +101,9 @@ def run(
     quiet: print nothing.
 
   Returns:
-    split, step, n, loss, accuracy, top5_accuracy, precision_macro, recall_macro, f1_macro, ece,
-    per_class, confusion_matrix; see `imgclf.metrics.figures`.
+    split, step, temperature, n, loss, accuracy, top5_accuracy, precision_macro, recall_macro, f1_macro, ece,
+    per_class, confusion_matrix; see `imgclf.metrics.figures`. The temperature is that of the run's calibration,
+    1 where there is none; loss and ece are with it.
 
   Raises:
     UserError: for a folder, checkpoint, set, split or class that is not there.

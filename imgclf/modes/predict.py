@@ -108,7 +108,7 @@ def probabilities(run: Run, files: Files) -> Iterator[tuple[int, np.ndarray]]:
   batches = loader.prefetch(
     loader.eval_batches(files, run.config, batch_size, on_error=files.refuse), run.config
   )
-  eval_step = parallel.pmap(steps.make_eval_step(run.model, run.config))
+  eval_step = parallel.pmap(steps.make_eval_step(run.model, run.config, run.temperature))
   variables = parallel.replicate(run.variables)
 
   def start(batch: loader.Batch) -> dict[str, Any]:

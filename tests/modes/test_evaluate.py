@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 
 import numpy as np
@@ -21,6 +22,19 @@ def test_evaluation_tells_to_the_digit_what_training_told(trained):
     path.unlink()
     imgclf.evaluate(trained, split="validation", step=step, quiet=True)
     assert json.loads(path.read_text()) == told
+
+
+def test_a_fitted_temperature_moves_the_loss_and_no_answer(trained, tmp_path):
+  workdir = shutil.copytree(trained, tmp_path / "run")
+  before = imgclf.evaluate(workdir, quiet=True)
+  run = imgclf.load(workdir)
+  run.folder.write_calibration(run.step, run.checkpoint, 1000.0, {})
+  after = imgclf.evaluate(workdir, quiet=True)
+  assert (before["temperature"], after["temperature"]) == (1, 1000)
+  assert after["confusion_matrix"] == before["confusion_matrix"]
+  # So hot that all ten classes are as likely as each other.
+  assert after["loss"] == pytest.approx(math.log(10), abs=0.02)
+  assert imgclf.load(workdir, calibrated=False).temperature == 1
 
 
 def test_every_example_of_the_split_counts_once(trained):
