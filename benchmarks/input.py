@@ -107,8 +107,8 @@ def tf_data(files: Sequence[bytes], size: int) -> Batches:
   return data.map(crop, 1).batch(BATCH).with_options(options).as_numpy_iterator()
 
 
-def torchvision_batches(files: Sequence[bytes], size: int) -> Batches:
-  """torchvision's RandomResizedCrop of Pillow's images."""
+def torchvision_crop(size: int) -> Callable:
+  """Pillow's decode and torchvision's RandomResizedCrop: bytes -> [size, size, 3] uint8."""
   import types
 
   sys.modules.setdefault(
@@ -120,10 +120,27 @@ def torchvision_batches(files: Sequence[bytes], size: int) -> Batches:
 
   torch.set_num_threads(1)
   crop = transforms.RandomResizedCrop(size, SCALE, RATIO)
+  return lambda data: np.array(crop(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+def torchvision_batches(files: Sequence[bytes], size: int) -> Batches:
+  """torchvision's RandomResizedCrop of Pillow's images."""
+  crop = torchvision_crop(size)
   for batch in batches_of(files):
-    yield np.stack(
-      [np.asarray(crop(Image.open(io.BytesIO(data)).convert("RGB"))) for data in batch]
-    )
+    yield np.stack([crop(data) for data in batch])
+
+
+class Cropped:
+  """The files as a map-style data set for torch's DataLoader: EXAMPLES of them, over and over."""
+
+  def __init__(self, files: Sequence[bytes], size: int):
+    self._files, self._crop = files, torchvision_crop(size)
+
+  def __len__(self) -> int:
+    return EXAMPLES
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    return self._crop(self._files[index % len(self._files)])
 
 
 def prototype(files: Sequence[bytes], size: int) -> Batches:
@@ -245,17 +262,38 @@ def scaling(folder: str) -> None:
     config = config_of(224)
     config.dataset.workers = 0
     config.dataset[kind] = count
-    numbers = 8 * count + 8
     batches = workers.train_batches(records, config, range(10**6))
-    for _ in range(count + config.dataset.prefetch):
-      next(batches)
-    began = time.perf_counter()
-    for _ in range(numbers):
-      next(batches)
-    print(
-      f"{count} {kind}: {numbers * BATCH / (time.perf_counter() - began):.0f} images/s", flush=True
-    )
+    told(f"{count} {kind}", batches, count, count + config.dataset.prefetch)
     del batches
+  if importlib.util.find_spec("torchvision") is None:
+    print("torch DataLoader: left out, torchvision is not installed")
+    return
+  import torch
+
+  data = Cropped(read(folder), 224)
+  for count in counts:
+    batches = iter(torch.utils.data.DataLoader(data, BATCH, num_workers=count))
+    told(f"torch DataLoader, Pillow, {count} workers", batches, count, 3 * count)
+    del batches
+
+
+def told(name: str, batches: Iterator, count: int, ready: int) -> None:
+  """Prints images a second of time, once what may lie ready at the start is gone.
+
+  Args:
+    name: of what makes them.
+    batches: of BATCH images.
+    count: threads or processes that make them.
+    ready: batches that may lie ready.
+  """
+  for _ in range(ready):
+    next(batches)
+  numbers = 8 * count + 8
+  began = time.perf_counter()
+  for _ in range(numbers):
+    next(batches)
+  rate = numbers * BATCH / (time.perf_counter() - began)
+  print(f"{name}: {rate:.0f} images/s", flush=True)
 
 
 def main() -> None:
