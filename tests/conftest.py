@@ -11,6 +11,11 @@ import pytest
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
+def pytest_xdist_auto_num_workers(config):
+  """What `-n auto` means: a process a core, at most four, as each may come to hold some gigabytes of programs."""
+  return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
   """Programs that several tests compile are compiled once, and none goes into the user's own cache.

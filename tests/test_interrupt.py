@@ -286,11 +286,11 @@ def test_a_stop_that_a_callback_of_the_garbage_collector_swallows_is_raised_anew
       came.append(phase)
       signal.raise_signal(signal.SIGTERM)
 
-  gc.callbacks.append(callback)
   hook = sys.unraisablehook
 
   def wait():
     with Interrupt():
+      gc.callbacks.append(callback)  # not before: a collection may come at any time
       gc.collect()
       time.sleep(30)
 

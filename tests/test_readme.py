@@ -29,7 +29,7 @@ EVERYTHING = README + CONTRIBUTING
 COMMANDS = (
   "python3 -m venv .venv && .venv/bin/pip install -e . && "
   ".venv/bin/python launch.py --config=configs/digits.py",
-  "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest",
+  "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest -n auto",
 )
 
 # Flags of other commands: tfds, srun, ruff, XLA, pip, uv.
@@ -73,7 +73,7 @@ def test_the_two_commands_stand_alone_in_code_blocks():
 
 def test_the_ci_runs_the_test_command_of_the_readme():
   # .ci/run takes the first line that this matches.
-  assert re.search(r"^python3 -m venv .*pytest$", README, re.MULTILINE)[0] == COMMANDS[1]
+  assert re.search(r"^python3 -m venv .*pytest -n auto$", README, re.MULTILINE)[0] == COMMANDS[1]
 
 
 def test_every_flag_is_one_of_the_command_line():
