@@ -108,7 +108,7 @@ def _jpeg(data: bytes) -> Header:
           data[at] & 15 for at in range(start + 11, start + 10 + 3 * components, 3)
         )
     elif marker == 0xE1 and data.startswith(b"Exif\0\0", start + 4):
-      orientation = _orientation(data[start + 10 : end])
+      orientation = orientation_of(data[start + 10 : end])
     elif marker == 0xDD and data[start + 4 : end] != b"\0\0":
       restarts = True
   # Of a picture whose first scan has it all, no decoder reads another.
@@ -135,7 +135,7 @@ def _png(data: bytes) -> Header:
     if kind.isalpha() and kind[:1].isupper() and zlib.crc32(view[start - 4 : end]) != checksum:
       raise ValueError(f"damaged: the checksum of its {kind.decode()} chunk is wrong")
     if kind == b"eXIf":
-      orientation = _orientation(data[start:end])
+      orientation = orientation_of(data[start:end])
     elif kind == b"tRNS" and not mode.endswith("alpha"):
       mode += " with alpha"
   return Header("PNG", width, height, mode, orientation)
@@ -164,7 +164,7 @@ def _webp(data: bytes) -> Header:
       width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
       alpha = packed >> 28 & 1
     elif kind == b"EXIF":
-      orientation = _orientation(data[at : at + length].removeprefix(b"Exif\0\0"))
+      orientation = orientation_of(data[at : at + length].removeprefix(b"Exif\0\0"))
     at += length + length % 2
   return Header("WEBP", width, height, "RGB with alpha" if alpha else "RGB", orientation)
 
@@ -201,7 +201,7 @@ def _gif(data: bytes) -> Header:
   return Header("GIF", width, height, "palette with alpha" if alpha else "palette")
 
 
-def _orientation(tiff: bytes) -> int:
+def orientation_of(tiff: bytes) -> int:
   """EXIF's tag 0x0112, or 1: damaged metadata is no reason to refuse a picture."""
   order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
   if order is None:

@@ -4,11 +4,9 @@ JPEG goes to simplejpeg (libjpeg-turbo), all else and the JPEGs it can't take to
 follows from its first bytes, never from its name. Knows no data set, crop or label.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-import contextlib
+from collections.abc import Callable, Sequence
 import io
 import re
-import threading
 
 import numpy as np
 from PIL import (
@@ -22,7 +20,7 @@ from PIL import (
 )
 import simplejpeg
 
-from imgclf.data import headers, stripped
+from imgclf.data import headers, pillow, stripped
 from imgclf.data.headers import Header
 from imgclf.errors import UserError
 
@@ -178,7 +176,7 @@ def _decode(data: bytes, name: str, head: Header, background: Sequence[int]) -> 
       pixels = _pillow_pixels(data, head, tuple(background))
   except Exception as error:  # codecs raise anything from OSError to SyntaxError at damaged bytes
     raise _error(name, error, _REPLACE) from error
-  return np.ascontiguousarray(_UPRIGHT[head.orientation](pixels))
+  return pillow.upright(pixels, head.orientation)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -199,18 +197,6 @@ def _error(name: str, reason: object, mend: str) -> ImageError:
   text = f"{name}: cannot be decoded as an image ({words}); {mend}"
   return ImageError(" ".join(text.splitlines()), " ".join(words.splitlines()))
 
-
-# EXIF 2.32, 4.6.4, tag 0x0112: where the stored row 0 and column 0 belong.
-_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-  1: lambda a: a,  # top, left
-  2: lambda a: a[:, ::-1],  # top, right
-  3: lambda a: a[::-1, ::-1],  # bottom, right
-  4: lambda a: a[::-1],  # bottom, left
-  5: lambda a: a.swapaxes(0, 1),  # left, top
-  6: lambda a: a.swapaxes(0, 1)[:, ::-1],  # right, top
-  7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],  # right, bottom
-  8: lambda a: a.swapaxes(0, 1)[::-1],  # left, bottom
-}
 
 # libjpeg's warnings that mean pixels are missing or made up. Its others leave the picture whole: two files
 # of ImageNet have a stray byte before the end marker, some cameras write odd scan parameters.
@@ -279,62 +265,57 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
 
 def _pillow_pixels(data: bytes, head: Header, background: tuple[int, ...]) -> np.ndarray:
   file = io.BytesIO(stripped.pixels_only(data, head.format))
-  with _exact_pillow(), _PLUGINS[head.format](file) as image:
+  with pillow.exact(), _PLUGINS[head.format](file) as image:
     # A forged file may give two sizes; only the one in the header was held against max_pixels.
     if image.size != (head.width, head.height):
       raise ValueError("its parts disagree about its size")
     image.load()
-    opaque = image if head.format != "PNG" else _png_depths(image, bits=data[24])
-    if "A" in opaque.getbands() or "transparency" in opaque.info:
-      layer = opaque.convert("RGBA")
-      opaque = Image.new("RGB", layer.size, background)
-      opaque.paste(layer, mask=layer)
-    return np.array(opaque.convert("RGB"))
+    return pillow.rgb(image, background, bits=data[24] if head.format == "PNG" else 8)
 
 
-def _png_depths(image: Image.Image, bits: int) -> Image.Image:
-  """Puts right what Pillow makes of grey levels and transparent colours of 1, 2, 4 and 16 bits."""
-  key = image.info.get("transparency")
-  if image.mode.startswith("I"):  # convert("RGB") would clip 16 bits at 255
-    grey = np.asarray(image)
-    scaled = Image.fromarray(((grey.astype(np.uint32) + 128) // 257).astype(np.uint8))
-    if key is not None:
-      scaled.putalpha(Image.fromarray(np.where(grey == key, 0, 255).astype(np.uint8)))
-    return scaled
-  if image.mode == "RGB" and bits == 16 and key is not None:
-    # Pillow has dropped the low bytes that the key is to be compared with.
-    raise ValueError("16-bit colour with a transparent colour is not supported")
-  if image.mode in ("1", "L") and bits < 8 and key is not None:
-    # Pillow scales the levels to 0..255, but of the level that is transparent at best 1-bit ones.
-    black_or_white = 255 if key else 0
-    image = image.convert("L")
-    image.info["transparency"] = black_or_white if bits == 1 else key * 255 // (2**bits - 1)
-  return image
+def from_pillow(
+  image: Image.Image,
+  name: str,
+  *,
+  background: Sequence[int] = (255, 255, 255),
+  max_pixels: int = 100_000_000,
+) -> np.ndarray:
+  """Returns what `decode` would of the file that an image was opened from; loads the image where it is not yet.
 
+  One that was made in memory is taken likewise: its mode, transparency and EXIF orientation count. What a
+  loaded image no longer tells is which level of a PNG of 2 or 4 bits is transparent. Not thread-safe.
 
-_lock = threading.Lock()
-_inside = 0
-_outside: tuple[bool, int | None] = (False, None)
+  Args:
+    image: of any mode that Pillow converts to RGB; of the modes `I` with levels of 16 bits.
+    name: what errors call it.
+    background: as for `decode`.
+    max_pixels: as for `decode`.
 
+  Returns:
+    [height, width, 3] uint8 RGB, C-contiguous and writable.
 
-@contextlib.contextmanager
-def _exact_pillow() -> Iterator[None]:
-  """Holds two switches of Pillow that exist per process only, while any thread is inside.
-
-  Truncated files raise: TFDS turns LOAD_TRUNCATED_IMAGES on for good when it first decodes an image, and
-  what is missing would come out black. And Pillow's own limit of pixels is off: max_pixels was checked.
-  The last one out puts both back.
+  Raises:
+    ImageError: it can't be loaded or converted, has no pixels or too many.
   """
-  global _inside, _outside
-  with _lock:
-    if _inside == 0:
-      _outside = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
-      ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, None
-    _inside += 1
+  if not 0 < image.width * image.height <= max_pixels:
+    reason = f"it has {image.width} x {image.height} pixels, where 1 to {max_pixels} are allowed"
+    raise _error(name, reason, "resize it or raise dataset.max_pixels")
+  # A PNG's levels, while it is not loaded: its tile is, say, ("zip", box, offset, "L;4").
+  tiles = getattr(image, "tile", None) if image.format == "PNG" else None
+  stored = str(tiles[0][3]) if tiles else ""
+  depth = re.fullmatch(r"\w+;(\d+)B?", stored)
+  bits = 1 if image.mode == "1" else int(depth[1]) if depth else 8
   try:
-    yield
-  finally:
-    with _lock:
-      _inside -= 1
-      if _inside == 0:
-        ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = _outside
+    with pillow.exact():
+      image.load()
+    if image.mode == "F" or (image.mode == "I" and _beyond_16_bits(np.asarray(image))):
+      raise ValueError(f"its mode {image.mode} has levels beyond 16 bits")
+    pixels = pillow.rgb(image, background, bits)
+  except Exception as error:  # as in `_decode`
+    raise _error(name, error, "convert it to mode RGB") from error
+  exif = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+  return pillow.upright(pixels, headers.orientation_of(exif))
+
+
+def _beyond_16_bits(levels: np.ndarray) -> bool:
+  return bool(levels.min() < 0 or levels.max() >= 2**16)
