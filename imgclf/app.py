@@ -23,7 +23,7 @@ EXIT_USER, EXIT_DIVERGED = 2, 3
 USAGE = """\
 Train:    launch.py --config=configs/digits.py [--workdir=DIR] [--config.KEY=X]
 Evaluate: launch.py --mode=eval --workdir=DIR [--split=test] [--step=best]
-Predict:  launch.py --mode=predict --workdir=DIR --images=PATH --output=FILE.csv
+Predict:  launch.py --mode=predict --workdir=DIR --images=PATH [--output=FILE]
 Check:    launch.py --mode=check --config=configs/digits.py [--output=FILE.json]
 Measure:  launch.py --mode=benchmark --config=configs/digits.py [--parts=step]
 
@@ -34,7 +34,7 @@ A run is the folder --workdir; the same command again goes on where it stopped.
 MODES = {
   "train": ("config", "workdir"),
   "eval": ("workdir", "step", "split", "dataset", "data_dir", "batch_size", "bad_images"),
-  "predict": ("workdir", "step", "images", "output", "top_k"),
+  "predict": ("workdir", "step", "images", "output", "top_k", "threshold", "features"),
   "check": ("config", "output", "preview"),
   "benchmark": ("config", "output", "parts", "trace"),
 }
@@ -63,14 +63,33 @@ def define_flags() -> flags.FlagValues:
   string("data_dir", None, "eval: where prepared TFDS sets are.")
   string("bad_images", None, "eval: `error`, or `wrong`: what can't be decoded is a wrong answer.")
   integer("batch_size", None, "eval: global batch size; the run's if left out.")
-  string("images", None, "predict: image files and folders, separated by commas.")
-  string("output", None, "File to write; predict: ends in .csv or .jsonl, others: in .json.")
+  string(
+    "images",
+    None,
+    "predict: image files, folders and patterns such as 'photos/**/*.jpg', separated by commas; @FILE: "
+    "a list of paths, one a line; -: such a list on standard input.",
+  )
+  string(
+    "output", None, "File to write; predict: ends in .csv, .jsonl or .parquet, others: in .json."
+  )
   string("preview", None, "check: a picture of augmented training examples to write, FILE.png.")
   string(
     "parts", None, "benchmark: what to measure, of decode,input,step,train,eval; all if left out."
   )
   string("trace", None, "benchmark: folder for a profile of training, for TensorBoard or Perfetto.")
   integer("top_k", 5, "predict: classes told for each image.")
+  flags.DEFINE_float(
+    "threshold",
+    None,
+    "predict: an image whose best probability is below it is none of these.",
+    flag_values=values,
+  )
+  flags.DEFINE_boolean(
+    "features",
+    False,
+    "predict: write the embedding before the head too, to .jsonl or .parquet.",
+    flag_values=values,
+  )
   string("coordinator_address", None, "Several machines: HOST:PORT of process 0.")
   integer("num_processes", None, "Several machines: how many processes there are.")
   integer("process_id", None, "Several machines: number of this process, from 0.")
@@ -190,10 +209,17 @@ def _predict(values: flags.FlagValues) -> None:
   given = _required(values, "images", "photo.jpg")
   # A comma separates paths, unless it is part of the one path that was given.
   images = [given] if os.path.exists(given) else given.split(",")
-  output = _required(values, "output", "labels.csv")
   from imgclf.modes import predict
 
-  predict.run(workdir, images=images, output=output, step=values.step, top_k=values.top_k)
+  predict.run(
+    workdir,
+    images=images,
+    output=values.output,
+    step=values.step,
+    top_k=values.top_k,
+    threshold=values.threshold,
+    features=values.features,
+  )
 
 
 def _check(values: flags.FlagValues, config: configs.ConfigDict) -> None:

@@ -44,6 +44,17 @@ def whole_file(output: pathlib.Path) -> Iterator[IO[str]]:
     yield file
 
 
+@contextlib.contextmanager
+def whole_binary_file(output: pathlib.Path) -> Iterator[IO[bytes]]:
+  """Opens a file of bytes that takes its name only once it is whole, as `whole_file` does one of text.
+
+  Raises:
+    UserError: if it can't be written.
+  """
+  with _renamed(output, "--output") as unfinished, open(unfinished, "wb") as file:
+    yield file
+
+
 def write_whole(output: pathlib.Path, data: bytes, flag: str) -> None:
   """Writes a file of bytes that takes its name only once it is whole.
 

@@ -145,8 +145,7 @@ class Progress:
     self._batch_size = batch_size
     self._tensorboard_dir = tensorboard_dir
     self._metrics_file = metrics_file
-    silent = Console(quiet=True, force_terminal=False)
-    self.console = silent if quiet else console or make_console()
+    self.console = make_console(quiet=True) if quiet else console or make_console()
     self._clock = clock
     self._open = contextlib.ExitStack()
     self._file: IO[str] | None = None

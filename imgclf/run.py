@@ -4,13 +4,18 @@ Reads the run folder alone: no config file is executed, no optimizer state is re
 """
 
 import dataclasses
+import functools
 import os
 from typing import Any
 
 from imgclf import config as configs
-from imgclf import models, parallel
+from imgclf import models, parallel, prediction
 from imgclf.checkpoint import Checkpoints
+from imgclf.classifier import Classifier
+from imgclf.data import inputs
+from imgclf.errors import UserError
 from imgclf.identity import identity, refuse_other_run
+from imgclf.prediction import Prediction
 from imgclf.run_folder import RunFolder
 
 
@@ -37,6 +42,63 @@ class Run:
   variables: dict[str, Any]
   checkpoint: str
   temperature: float
+
+  @functools.cached_property
+  def classifier(self) -> Classifier:
+    """The model on the devices, from the first use on; it keeps what it has compiled."""
+    # In the instance's own __dict__, which a frozen dataclass leaves open; `dataclasses.replace` makes another.
+    return Classifier(self.model, self.variables, self.config, self.temperature)
+
+  def predict(
+    self,
+    images: Any,
+    *,
+    top_k: int = 5,
+    threshold: float | None = None,
+    features: bool = False,
+    batch_size: int | None = None,
+  ) -> Prediction | list[Prediction]:
+    """Says what is in an image or in several; prepares each as evaluation does.
+
+        run = imgclf.load("runs/digits")
+        run.predict("photo.jpg").label
+        [prediction.label for prediction in run.predict(batch)]
+
+    Programs are compiled at the first call of a size and kept; the number of images is padded to 1, 4, 16, ...,
+    at most evaluation's batch. With evaluation's batch the answers are evaluation's to the digit; in a
+    smaller one sums may be added in another order, which moves a probability by some 1e-7.
+
+    Args:
+      images: a path, [height, width, 3] or [height, width] uint8 (grey), or a Pillow image; a list of any of
+        these; or [batch, height, width, 3] uint8. Of any size. Of Pillow images mode, transparency and EXIF
+        orientation are treated as those of files.
+      top_k: classes told for each image.
+      threshold: an image whose best probability is below it has the label None.
+      features: hand out what the head is given.
+      batch_size: images that the devices work on at once.
+
+    Returns:
+      A prediction, or a list of one for each image of a list or batch. In it, what can't be read has an
+      `error` and no label.
+
+    Raises:
+      UserError: for an array of another type or shape, a number that makes no sense, or a single image that
+        can't be read.
+    """
+    prediction.check(top_k, threshold)
+    if batch_size is not None and batch_size < 1:
+      raise UserError(f"batch_size={batch_size}: must be at least 1")
+    given, single = inputs.of_python(images, self.config["dataset"])
+    teller = prediction.Teller(self.classes, top_k, threshold)
+    answers = self.classifier.answers(
+      given, features=features, batch_size=batch_size or self.classifier.few(len(given))
+    )
+    told = [each for batch in answers for each in teller.tell(batch, given)]
+    if not single:
+      return told
+    if told[0].error is not None:
+      raise UserError(told[0].error)
+    return told[0]
 
 
 def load(workdir: str | os.PathLike, step: str | int = "best", *, calibrated: bool = True) -> Run:

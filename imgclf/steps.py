@@ -246,7 +246,7 @@ def resident_call(
 
 
 def make_eval_step(
-  model: Any, config: Mapping[str, Any], temperature: float = 1.0
+  model: Any, config: Mapping[str, Any], temperature: float = 1.0, *, features: bool = False
 ) -> Callable[[Mapping[str, Any], Batch], dict[str, jax.Array]]:
   """Returns the function that judges one batch, used by evaluation and prediction alike.
 
@@ -256,13 +256,20 @@ def make_eval_step(
   It takes the variables (see `TrainState.variables`) and a batch of `image` [batch, size, size, 3]
   uint8 and `label` [batch] int32, and returns, example by example: `loss` [batch] float32 in nats
   without smoothing, `predicted` [batch] int32, `in_top5` [batch] bool, `confidence` [batch] float32 (the
-  predicted class's probability) and `probabilities` [batch, classes] float32.
+  predicted class's probability) and `probabilities` [batch, classes] float32. With `features` also that:
+  [batch, n] float32, what the head is given (the model's feature `pre_logits`).
   """
   dtype = jnp.dtype(config["model"]["dtype"])
 
   def eval_step(variables, batch: Batch) -> dict[str, jax.Array]:
     images = augment.eval_transform(batch["image"], config["augment"], dtype)
-    logits = model.apply(variables, images, train=False) / temperature
+    handed: dict[str, jax.Array] = {}
+    if features:
+      logits, state = model.apply(variables, images, train=False, mutable=["intermediates"])
+      handed["features"] = state["intermediates"]["pre_logits"].astype(jnp.float32)
+    else:
+      logits = model.apply(variables, images, train=False)
+    logits = logits / temperature
     probabilities = jax.nn.softmax(logits).astype(jnp.float32)
     _, best = jax.lax.top_k(logits, min(5, logits.shape[1]))
     return {
@@ -271,6 +278,7 @@ def make_eval_step(
       "in_top5": jnp.any(best == batch["label"][:, None], axis=1),
       "confidence": jnp.max(probabilities, axis=1),
       "probabilities": probabilities,
+      **handed,
     }
 
   return eval_step

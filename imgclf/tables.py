@@ -29,8 +29,10 @@ class _Console(Console):
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def make_console() -> Console:
-  """Returns a console on stdout that styles its output only where a person watches it."""
+def make_console(*, quiet: bool = False) -> Console:
+  """Returns a console on stdout that styles its output only where a person watches it; or one that prints nothing."""
+  if quiet:
+    return Console(quiet=True, force_terminal=False)
   # Said outright, because rich takes FORCE_COLOR in the environment for a terminal, and would draw
   # a bar into the log file of a CI job.
   return _Console(force_terminal=sys.stdout.isatty())
@@ -85,6 +87,62 @@ def text_table(
   for row in rows:
     table.add_row(*map(Text, row))
   console.print(table)
+
+
+class PredictionLines:
+  """Predictions in columns, each printed when it is known: image, label, probability, the next classes."""
+
+  def __init__(
+    self, names: Sequence[str], labels: Sequence[str], *, console: Console | None = None
+  ):
+    """Prints the names of the columns.
+
+    Args:
+      names: of all images.
+      labels: that there may be.
+      console: where to print; left out: stdout.
+    """
+    self._console = console or make_console()
+    self._name = self._width(("image", *names), 30)
+    self._label = self._width(("label", *labels), 18)
+    self._print("image", "label", "prob.", "then")
+
+  def row(
+    self, name: str, label: str, probability: float | None, others: Iterable[tuple[str, float]]
+  ) -> None:
+    """Prints an image's line, with as many of the other classes as there is room for.
+
+    Args:
+      name: of the image; of a long one its end is shown.
+      label: what it is said to be.
+      probability: of that, if it has one.
+      others: label and probability of the other classes, best first.
+    """
+    share = "" if probability is None else percent(probability)
+    room, rest = WIDTH - self._name - self._label - 13, ""
+    for other, value in others:
+      longer = f"{rest}{', ' if rest else ''}{self._safe(other)} {percent(value)}"
+      if cells.cell_len(longer) > room:
+        break
+      rest = longer
+    self._print(name, label, share, rest)
+
+  def error(self, name: str, error: str) -> None:
+    """Prints that there is no answer for an image, and below it why."""
+    self._print(name, "-", "", "")
+    print_paragraph(f"  {error}", console=self._console)
+
+  def _safe(self, text: str) -> str:
+    return printable(text, self._console.encoding)
+
+  def _width(self, texts: Iterable[str], most: int) -> int:
+    return min(most, max(cells.cell_len(self._safe(text)) for text in texts))
+
+  def _print(self, name: str, label: str, share: str, rest: str) -> None:
+    name = cells.set_cell_size(shorten_start(self._safe(name), self._name), self._name)
+    label = cells.set_cell_size(shorten(self._safe(label), self._label), self._label)
+    line = Text(f"{name}  {label}  {share:>7}  {rest}".rstrip())
+    self._console.print(line, soft_wrap=True)
 
 
 def print_line(text: str, *, console: Console | None = None) -> None:

@@ -17,8 +17,10 @@ LAYERS = (
   ("imgclf.loop",),
   (
     *("imgclf.judge", "imgclf.plan", "imgclf.run", "imgclf.findings", "imgclf.feeds"),
-    *("imgclf.stoppable", "imgclf.preview"),
+    *("imgclf.stoppable", "imgclf.preview", "imgclf.prediction_files"),
   ),
+  ("imgclf.prediction",),
+  ("imgclf.classifier",),
   (
     *("imgclf.checkpoint", "imgclf.run_folder", "imgclf.progress", "imgclf.steps"),
     *("imgclf.data", "imgclf.memory"),
@@ -53,6 +55,7 @@ LAYER_OF = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 OWNERS = {
   "grain": {"imgclf.data.loader"},
   "orbax": {"imgclf.array_files"},
+  "pyarrow": {"imgclf.prediction_files"},
   "rich": {"imgclf.progress", "imgclf.tables"},
   "simplejpeg": {"imgclf.data.images"},
   "sklearn": {"imgclf.data.digits"},

@@ -16,6 +16,7 @@ import numpy as np
 from imgclf.data import crops, images
 from imgclf.data.datasets import Record
 from imgclf.data.order import Order
+from imgclf.data.sources import Decoded
 
 Batch = dict[str, np.ndarray]
 
@@ -90,6 +91,8 @@ def _center_crop(config: Mapping[str, Any], fraction: float) -> Callable[[Record
 
 
 def _decode(record: Record, dataset: Mapping[str, Any]) -> np.ndarray:
+  if isinstance(record, Decoded):
+    return record.pixels
   return images.decode(
     record.data, record.name, background=dataset["background"], max_pixels=dataset["max_pixels"]
   )

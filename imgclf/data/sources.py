@@ -10,6 +10,8 @@ import dataclasses
 import itertools
 from typing import Protocol
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:
@@ -24,6 +26,17 @@ class Record:
   data: bytes
   label: int
   name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded(Record):
+  """One example whose pixels need no decoding; its `data` is empty.
+
+  Attributes:
+    pixels: [height, width, 3] uint8 RGB.
+  """
+
+  pixels: np.ndarray
 
 
 class Source(Protocol):

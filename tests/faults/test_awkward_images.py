@@ -15,9 +15,9 @@ import pytest
 
 import imgclf
 from imgclf import config as configs
-from imgclf.data import datasets, images, loader
+from imgclf.data import datasets, image_paths, images, inputs, loader
 from imgclf.errors import UserError
-from imgclf.modes import check, predict
+from imgclf.modes import check
 
 SIZE = 32
 
@@ -396,13 +396,12 @@ def test_training_evaluation_and_prediction_see_the_same_pixels(root, config, so
   assert {os.path.basename(name) for name in names} == set(READABLE)
   shown = dict(zip(names, evaluated["image"]))
 
-  listed = predict.find_images([str(root / "train")])
-  files = predict.Files(listed, max_bytes=10**9)
-  predicted = loader.eval_batches(files, config, size, on_error=files.refuse)[0]
-  assert predicted["mask"].all() and files.errors == {}
-  assert {str(path) for path in files.paths} == set(names)
-  for path, image in zip(files.paths, predicted["image"]):
-    np.testing.assert_array_equal(image, shown[str(path)], ascii(str(path)))
+  given = inputs.of_files(image_paths.find([str(root / "train")]), config["dataset"])
+  predicted = loader.eval_batches(given, config, size, on_error=given.refuse)[0]
+  assert predicted["mask"].all() and given.errors == {}
+  assert set(given.names) == set(names)
+  for path, image in zip(given.names, predicted["image"]):
+    np.testing.assert_array_equal(image, shown[path], ascii(path))
 
   # An epoch shows every example once, in an order of its own.
   trained = loader.train_batches(records, config)[0]
@@ -416,13 +415,12 @@ def test_training_evaluation_and_prediction_see_the_same_pixels(root, config, so
 
 
 def test_prediction_gives_every_broken_file_its_reason(root, config):
-  listed = predict.find_images([str(root / "test")])
-  files = predict.Files(listed, max_bytes=10**9)
-  batch = loader.eval_batches(files, config, len(UNREADABLE), on_error=files.refuse)[0]
+  given = inputs.of_files(image_paths.find([str(root / "test")]), config["dataset"])
+  batch = loader.eval_batches(given, config, len(UNREADABLE), on_error=given.refuse)[0]
   assert not batch["mask"].any() and not batch["image"].any()
-  assert len(files.errors) == len(UNREADABLE)
-  for place, path in enumerate(files.paths):
-    assert UNREADABLE[path.name][1] in files.errors[place]
+  assert len(given.errors) == len(UNREADABLE)
+  for place, path in enumerate(given.names):
+    assert UNREADABLE[os.path.basename(path)][1] in given.errors[place]
 
 
 def test_the_check_reports_exactly_the_unreadable_ones(root, config, capsys):

@@ -75,7 +75,9 @@ def test_a_file_that_cannot_be_read_gets_a_row_that_says_why(
   assert [row["path"] for row in failed] == [images[0], *images[2:4]]
   assert all(not row["label"] and not row["rank"] for row in failed)
   assert "No such file" in failed[1]["error"]
-  assert "2 of 5 images predicted; 3 could not be read" in capsys.readouterr().out
+  said = capsys.readouterr().out
+  assert said.startswith("2 of 5 images predicted in ")
+  assert said.endswith(f" images/s; 3 could not be read; written to {output}\n")
 
 
 def test_if_nothing_can_be_read_the_rows_are_there_and_the_command_fails(trained, tmp_path):

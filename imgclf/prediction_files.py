@@ -1,0 +1,153 @@
+"""Predictions -> a CSV, JSON Lines or Parquet file, by the name's ending. Knows no model.
+
+The only place that knows pyarrow, which is imported when a Parquet file is written.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import csv
+import json
+import os
+import pathlib
+from typing import Any
+
+from imgclf.errors import UserError
+from imgclf.output import checked, whole_binary_file, whole_file
+from imgclf.prediction import NONE_OF_THESE, Prediction
+
+COLUMNS = ("path", "rank", "label", "probability", "error")
+# Images of a Parquet file's row group: with 2048 features each it is 8 MB, and all that is held at once.
+ROW_GROUP = 1024
+
+Write = Callable[[Prediction], None]
+
+
+def checked_output(output: str | os.PathLike, *, features: bool) -> pathlib.Path:
+  """Returns the path of a file that can be written.
+
+  Raises:
+    UserError: for another ending, a place that can't be written, or features in a CSV file.
+  """
+  path = checked(output, list(_WRITERS))
+  if features and path.suffix == ".csv":
+    raise UserError(
+      f"--features: a CSV file has no column for them; let --output={path} end in .jsonl or .parquet"
+    )
+  return path
+
+
+@contextlib.contextmanager
+def writer(output: pathlib.Path, *, threshold: bool, features: int | None) -> Iterator[Write]:
+  """Opens a file that takes its name once it is whole; yields the function that adds a prediction.
+
+  CSV has the columns path, rank, label, probability and error: a row for each class that is told, from rank
+  1 on; before them, for an image below the threshold, one of rank 0, which no class has, with the label
+  `none of these` and no probability; for what can't be read a single one with path and error. JSON Lines and
+  Parquet have for each image `path`, `predictions` (a list of `rank`, `label`, `probability`), `error`, with
+  a threshold `none_of_these` (true or false), and with features `features`.
+
+  Args:
+    output: as `checked_output` returns it.
+    threshold: whether there is one.
+    features: how many each prediction has; None: they have none.
+
+  Raises:
+    UserError: if it can't be written.
+  """
+  with _WRITERS[output.suffix](output, threshold, features) as write:
+    yield write
+
+
+# What a spreadsheet takes for the start of a formula, which can send the other cells away.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _cell(text: str) -> str:
+  return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+@contextlib.contextmanager
+def _csv(output: pathlib.Path, threshold: bool, features: int | None) -> Iterator[Write]:
+  with whole_file(output) as file:
+    rows = csv.writer(file)
+    rows.writerow(COLUMNS)
+
+    def write(prediction: Prediction) -> None:
+      path = _cell(prediction.name)
+      if prediction.error is not None:
+        rows.writerow((path, "", "", "", _cell(prediction.error)))
+      if prediction.is_none:
+        rows.writerow((path, 0, NONE_OF_THESE, "", ""))
+      for rank, (label, probability) in enumerate(prediction.top, 1):
+        rows.writerow((path, rank, _cell(label), probability, ""))
+
+    yield write
+
+
+def _fields(prediction: Prediction, threshold: bool) -> dict[str, Any]:
+  """What JSON Lines and Parquet have of an image, but for its features."""
+  told = [
+    {"rank": rank, "label": label, "probability": probability}
+    for rank, (label, probability) in enumerate(prediction.top, 1)
+  ]
+  fields = {"path": prediction.name, "predictions": told, "error": prediction.error}
+  return fields | ({"none_of_these": prediction.is_none} if threshold else {})
+
+
+@contextlib.contextmanager
+def _jsonl(output: pathlib.Path, threshold: bool, features: int | None) -> Iterator[Write]:
+  with whole_file(output) as file:
+
+    def write(prediction: Prediction) -> None:
+      fields = _fields(prediction, threshold)
+      if features is not None:
+        row = prediction.features
+        # Shortest decimals that read back as the same float32, as for probabilities.
+        fields["features"] = None if row is None else [float(str(value)) for value in row]
+      file.write(json.dumps(fields, ensure_ascii=False) + "\n")
+
+    yield write
+
+
+@contextlib.contextmanager
+def _parquet(output: pathlib.Path, threshold: bool, features: int | None) -> Iterator[Write]:
+  import pyarrow
+  from pyarrow import parquet
+
+  told = [
+    pyarrow.field("rank", pyarrow.int32(), nullable=False),
+    pyarrow.field("label", pyarrow.string(), nullable=False),
+    pyarrow.field("probability", pyarrow.float32(), nullable=False),
+  ]
+  fields = [
+    pyarrow.field("path", pyarrow.string(), nullable=False),
+    pyarrow.field("predictions", pyarrow.list_(pyarrow.struct(told)), nullable=False),
+    pyarrow.field("error", pyarrow.string()),
+  ]
+  if threshold:
+    fields.append(pyarrow.field("none_of_these", pyarrow.bool_(), nullable=False))
+  if features is not None:
+    fields.append(pyarrow.field("features", pyarrow.list_(pyarrow.float32(), features)))
+  schema = pyarrow.schema(fields)
+  rows: list[dict[str, Any]] = []
+
+  def flush() -> None:
+    file.write_table(pyarrow.Table.from_pylist(rows, schema), row_group_size=ROW_GROUP)
+    rows.clear()
+
+  def write(prediction: Prediction) -> None:
+    row = _fields(prediction, threshold)
+    for name in ("path", "error"):  # a file's name need not be UTF-8
+      row[name] = row[name] and row[name].encode("utf-8", "backslashreplace").decode()
+    if features is not None:
+      row["features"] = prediction.features
+    rows.append(row)
+    if len(rows) == ROW_GROUP:
+      flush()
+
+  with whole_binary_file(output) as sink, parquet.ParquetWriter(sink, schema) as file:
+    yield write
+    flush()
+
+
+_WRITERS = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
