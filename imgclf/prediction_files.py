@@ -3,7 +3,7 @@
 The only place that knows pyarrow, which is imported when a Parquet file is written.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import csv
 import json
@@ -19,7 +19,7 @@ COLUMNS = ("path", "rank", "label", "probability", "error")
 # Images of a Parquet file's row group: with 2048 features each it is 8 MB, and all that is held at once.
 ROW_GROUP = 1024
 
-Write = Callable[[Prediction], None]
+Write = Callable[[Sequence[Prediction]], None]
 
 
 def checked_output(output: str | os.PathLike, *, features: bool) -> pathlib.Path:
@@ -38,7 +38,7 @@ def checked_output(output: str | os.PathLike, *, features: bool) -> pathlib.Path
 
 @contextlib.contextmanager
 def writer(output: pathlib.Path, *, threshold: bool, features: int | None) -> Iterator[Write]:
-  """Opens a file that takes its name once it is whole; yields the function that adds a prediction.
+  """Opens a file that takes its name once it is whole; yields the function that adds predictions.
 
   CSV has the columns path, rank, label, probability and error: a row for each class that is told, from rank
   1 on; before them, for an image below the threshold, one of rank 0, which no class has, with the label
@@ -72,14 +72,15 @@ def _csv(output: pathlib.Path, threshold: bool, features: int | None) -> Iterato
     rows = csv.writer(file)
     rows.writerow(COLUMNS)
 
-    def write(prediction: Prediction) -> None:
-      path = _cell(prediction.name)
-      if prediction.error is not None:
-        rows.writerow((path, "", "", "", _cell(prediction.error)))
-      if prediction.is_none:
-        rows.writerow((path, 0, NONE_OF_THESE, "", ""))
-      for rank, (label, probability) in enumerate(prediction.top, 1):
-        rows.writerow((path, rank, _cell(label), probability, ""))
+    def write(predictions: Sequence[Prediction]) -> None:
+      for prediction in predictions:
+        path = _cell(prediction.name)
+        if prediction.error is not None:
+          rows.writerow((path, "", "", "", _cell(prediction.error)))
+        if prediction.is_none:
+          rows.writerow((path, 0, NONE_OF_THESE, "", ""))
+        for rank, (label, probability) in enumerate(prediction.top, 1):
+          rows.writerow((path, rank, _cell(label), probability, ""))
 
     yield write
 
@@ -98,13 +99,14 @@ def _fields(prediction: Prediction, threshold: bool) -> dict[str, Any]:
 def _jsonl(output: pathlib.Path, threshold: bool, features: int | None) -> Iterator[Write]:
   with whole_file(output) as file:
 
-    def write(prediction: Prediction) -> None:
-      fields = _fields(prediction, threshold)
-      if features is not None:
-        row = prediction.features
-        # Shortest decimals that read back as the same float32, as for probabilities.
-        fields["features"] = None if row is None else [float(str(value)) for value in row]
-      file.write(json.dumps(fields, ensure_ascii=False) + "\n")
+    def write(predictions: Sequence[Prediction]) -> None:
+      for prediction in predictions:
+        fields = _fields(prediction, threshold)
+        if features is not None:
+          row = prediction.features
+          # Shortest decimals that read back as the same float32, as for probabilities.
+          fields["features"] = None if row is None else [float(str(value)) for value in row]
+        file.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
     yield write
 
@@ -135,15 +137,16 @@ def _parquet(output: pathlib.Path, threshold: bool, features: int | None) -> Ite
     file.write_table(pyarrow.Table.from_pylist(rows, schema), row_group_size=ROW_GROUP)
     rows.clear()
 
-  def write(prediction: Prediction) -> None:
-    row = _fields(prediction, threshold)
-    for name in ("path", "error"):  # a file's name need not be UTF-8
-      row[name] = row[name] and row[name].encode("utf-8", "backslashreplace").decode()
-    if features is not None:
-      row["features"] = prediction.features
-    rows.append(row)
-    if len(rows) == ROW_GROUP:
-      flush()
+  def write(predictions: Sequence[Prediction]) -> None:
+    for prediction in predictions:
+      row = _fields(prediction, threshold)
+      for name in ("path", "error"):  # a file's name need not be UTF-8
+        row[name] = row[name] and row[name].encode("utf-8", "backslashreplace").decode()
+      if features is not None:
+        row["features"] = prediction.features
+      rows.append(row)
+      if len(rows) == ROW_GROUP:
+        flush()
 
   with whole_binary_file(output) as sink, parquet.ParquetWriter(sink, schema) as file:
     yield write

@@ -58,9 +58,13 @@ def shorten_start(text: str, width: int) -> str:
 def print_paragraph(text: str, *, console: Console | None = None) -> None:
   """Prints text in lines of up to 80 columns, all but the first set in; escapes control characters."""
   console = console or make_console()
-  lines = Text(printable(text, console.encoding)).wrap(console, WIDTH - 2)
-  for number, line in enumerate(lines):
-    console.print(Text("  " * (number > 0) + line.plain.rstrip()), soft_wrap=True)
+  for number, line in enumerate(_wrapped(text, WIDTH - 2, console)):
+    console.print(Text("  " * (number > 0) + line), soft_wrap=True)
+
+
+def _wrapped(text: str, width: int, console: Console) -> list[str]:
+  lines = Text(printable(text, console.encoding)).wrap(console, width)
+  return [line.plain.rstrip() for line in lines]
 
 
 def count_table(
@@ -89,13 +93,13 @@ def text_table(
   console.print(table)
 
 
-class PredictionLines:
-  """Predictions in columns, each printed when it is known: image, label, probability, the next classes."""
+class PredictionTable:
+  """Predictions in columns, as lines that are printed when they are known: image, label, probability, other classes."""
 
   def __init__(
-    self, names: Sequence[str], labels: Sequence[str], *, console: Console | None = None
+    self, names: Iterable[str], labels: Iterable[str], *, console: Console | None = None
   ):
-    """Prints the names of the columns.
+    """Finds the columns' widths and prints their names.
 
     Args:
       names: of all images.
@@ -103,17 +107,19 @@ class PredictionLines:
       console: where to print; left out: stdout.
     """
     self._console = console or make_console()
+    self._lines: list[str] = []
     self._name = self._width(("image", *names), 30)
     self._label = self._width(("label", *labels), 18)
-    self._print("image", "label", "prob.", "then")
+    self._add("image", "label", "prob.", "then")
+    self.print()
 
-  def row(
+  def add(
     self, name: str, label: str, probability: float | None, others: Iterable[tuple[str, float]]
   ) -> None:
-    """Prints an image's line, with as many of the other classes as there is room for.
+    """Adds an image, with as many of the other classes as there is room for.
 
     Args:
-      name: of the image; of a long one its end is shown.
+      name: of the image; of a long one the end is shown.
       label: what it is said to be.
       probability: of that, if it has one.
       others: label and probability of the other classes, best first.
@@ -125,12 +131,18 @@ class PredictionLines:
       if cells.cell_len(longer) > room:
         break
       rest = longer
-    self._print(name, label, share, rest)
+    self._add(name, label, share, rest)
 
-  def error(self, name: str, error: str) -> None:
-    """Prints that there is no answer for an image, and below it why."""
-    self._print(name, "-", "", "")
-    print_paragraph(f"  {error}", console=self._console)
+  def add_error(self, name: str, error: str) -> None:
+    """Adds an image that there is no answer for, and below it why."""
+    self._add(name, "-", "", "")
+    self._lines.extend(f"  {line}" for line in _wrapped(error, WIDTH - 4, self._console))
+
+  def print(self) -> None:
+    """Prints what was added since the last time: all at once, as a bar below is drawn anew each time."""
+    if self._lines:
+      self._console.print(Text("\n".join(self._lines)), soft_wrap=True)
+      self._lines.clear()
 
   def _safe(self, text: str) -> str:
     return printable(text, self._console.encoding)
@@ -138,11 +150,10 @@ class PredictionLines:
   def _width(self, texts: Iterable[str], most: int) -> int:
     return min(most, max(cells.cell_len(self._safe(text)) for text in texts))
 
-  def _print(self, name: str, label: str, share: str, rest: str) -> None:
+  def _add(self, name: str, label: str, share: str, rest: str) -> None:
     name = cells.set_cell_size(shorten_start(self._safe(name), self._name), self._name)
     label = cells.set_cell_size(shorten(self._safe(label), self._label), self._label)
-    line = Text(f"{name}  {label}  {share:>7}  {rest}".rstrip())
-    self._console.print(line, soft_wrap=True)
+    self._lines.append(f"{name}  {label}  {share:>7}  {rest}".rstrip())
 
 
 def print_line(text: str, *, console: Console | None = None) -> None:

@@ -283,7 +283,8 @@ def from_pillow(
   """Returns what `decode` would of the file that an image was opened from; loads the image where it is not yet.
 
   One that was made in memory is taken likewise: its mode, transparency and EXIF orientation count. What a
-  loaded image no longer tells is which level of a PNG of 2 or 4 bits is transparent. Not thread-safe.
+  loaded image no longer tells is which level of a PNG of 2 or 4 bits is transparent, and CMYK may come out one
+  level off. Not thread-safe.
 
   Args:
     image: of any mode that Pillow converts to RGB; of the modes `I` with levels of 16 bits.

@@ -48,6 +48,8 @@ def rgb(image: Image.Image, background: Sequence[int], bits: int = 8) -> np.ndar
     ValueError: there is no conversion.
   """
   image = _depths(image, bits)
+  if image.mode in ("La", "RGBa"):  # multiplied by alpha; Pillow's way to RGB would drop it
+    image = image.convert(image.mode[:-1] + "A")
   if "A" in image.getbands() or "transparency" in image.info:
     layer = image.convert("RGBA")
     image = Image.new("RGB", layer.size, tuple(background))

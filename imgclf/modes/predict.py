@@ -48,15 +48,16 @@ def run(
     path = prediction_files.checked_output(output, features=features)
   elif features:
     raise UserError("--features: needs a file; add --output=features.parquet or .jsonl")
+  listed = image_paths.find(images)
   restored = load(workdir, step)
-  files = inputs.of_files(image_paths.find(images), restored.config["dataset"])
+  files = inputs.of_files(listed, restored.config["dataset"])
   teller = prediction.Teller(restored.classes, top_k, threshold)
   console = tables.make_console(quiet=quiet)
   predicted, began = 0, time.perf_counter()
   with contextlib.ExitStack() as open_files:
     if path is None:
       labels = [*restored.classes, *([prediction.NONE_OF_THESE] if threshold is not None else [])]
-      write = _printer(tables.PredictionLines(files.names, labels, console=console))
+      write = _printer(tables.PredictionTable(files.names, labels, console=console))
     else:
       size = restored.classifier.feature_size if features else None
       write = open_files.enter_context(
@@ -64,11 +65,11 @@ def run(
       )
     advance = open_files.enter_context(progress.counting(len(files), console=console))
     for answers in restored.classifier.answers(files, features=features):
+      told = teller.tell(answers, files)
+      write(told)
       # What else is made of a batch belongs here: `answers.images` are the pixels that the model saw.
-      for told in teller.tell(answers, files):
-        write(told)
-        predicted += told.error is None
-      advance(answers.stop - answers.start)
+      predicted += len(answers.index)
+      advance(len(told))
   seconds = time.perf_counter() - began
   failed = f"; {len(files.errors)} could not be read" if files.errors else ""
   written = "" if path is None else f"; written to {path}"
@@ -83,13 +84,15 @@ def run(
   return predicted
 
 
-def _printer(lines: tables.PredictionLines) -> prediction_files.Write:
-  def write(told: Prediction) -> None:
-    if told.error is not None:
-      lines.error(told.name, told.error)
-    elif told.is_none:
-      lines.row(told.name, prediction.NONE_OF_THESE, None, told.top)
-    else:
-      lines.row(told.name, told.top[0].label, told.top[0].probability, told.top[1:])
+def _printer(table: tables.PredictionTable) -> prediction_files.Write:
+  def write(predictions: Sequence[Prediction]) -> None:
+    for told in predictions:
+      if told.error is not None:
+        table.add_error(told.name, told.error)
+      elif told.is_none:
+        table.add(told.name, prediction.NONE_OF_THESE, None, told.top)
+      else:
+        table.add(told.name, told.top[0].label, told.top[0].probability, told.top[1:])
+    table.print()
 
   return write
