@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import imgclf
-from imgclf import models, optim, parallel, state, steps
+from imgclf import augment, models, optim, parallel, state, steps
 from imgclf.models import resnet
 
 CLASSES = 10
@@ -207,6 +207,19 @@ def test_an_evaluation_step_says_what_numpy_says():
   np.testing.assert_array_equal(result["predicted"], p.argmax(axis=1))
   np.testing.assert_array_equal(result["in_top5"], (top5 == batch["label"][:, None]).any(axis=1))
   np.testing.assert_allclose(result["confidence"], p.max(axis=1), rtol=1e-4)
+
+
+def test_features_are_handed_out_only_where_they_are_asked_for():
+  config = lenet_config()
+  model, begin, _ = make(config)
+  batch, variables = random_batch(4, 32), {"params": begin.params}
+  plain = steps.make_eval_step(model, config)(variables, batch)
+  more = steps.make_eval_step(model, config, features=True)(variables, batch)
+  assert set(more) - set(plain) == {"features"}
+  images = augment.eval_transform(jnp.asarray(batch["image"]), config.augment, jnp.float32)
+  _, state = model.apply(variables, images, mutable=["intermediates"])
+  assert more["features"].shape == (4, 84) and more["features"].dtype == jnp.float32
+  np.testing.assert_array_equal(more["features"], state["intermediates"]["pre_logits"])
 
 
 # Two updates of a network with batch norm (resnet18) or dropout (cnn) and random augmentation, in a fresh

@@ -98,6 +98,50 @@ def test_names_with_markup_and_control_characters_are_shown_and_do_nothing():
   assert "\x1b[2J" not in text and "\x07" not in text and "\r" not in text
 
 
+def predictions(names, labels, *rows, terminal=False):
+  out = console(terminal=terminal)
+  table = tables.PredictionTable(names, labels, console=out)
+  for row in rows:
+    (table.add_error if len(row) == 2 else table.add)(*row)
+  head = out.file.getvalue()
+  table.print()
+  return head, out.file.getvalue()
+
+
+def test_predictions_stand_in_columns_and_are_printed_together():
+  head, text = predictions(
+    ["a.png", "cats/b.png"],
+    ["cat", "hamster"],
+    ("a.png", "hamster", 0.98611, [("cat", 0.01389)]),
+    ("cats/b.png", "none of these", None, [("cat", 0.5), ("hamster", 0.4)]),
+  )
+  assert head == "image       label      prob.  then\n"
+  # The width of a column is that of the widest name that was announced.
+  assert text.splitlines()[1:] == [
+    "a.png       hamster   98.61%  cat 1.39%",
+    "cats/b.png  none...           cat 50.00%, hamster 40.00%",
+  ]
+
+
+def test_as_many_classes_are_told_as_80_columns_have_room_for():
+  others = [("c" * 15, 0.01)] * 9
+  _, text = predictions(["x" * 50], ["l" * 50], ("x" * 50, "l" * 50, 1.0, others))
+  line = text.splitlines()[1]
+  assert line == "..." + "x" * 27 + "  " + "l" * 15 + "...  100.00%"
+  _, text = predictions(["x"], ["l"], ("x", "l", 1.0, others))
+  line = text.splitlines()[1]
+  assert line.count("1.00%") == 2 and len(line) <= 80
+
+
+def test_an_image_without_an_answer_says_why_below_it():
+  reason = "a.png: cannot be decoded as an image (" + "word " * 30 + "\x1b[2J)"
+  _, text = predictions(["a.png"], ["cat"], ("a.png", reason), terminal=True)
+  lines = text.splitlines()
+  assert lines[1].split() == ["a.png", "-"]
+  assert "".join(text.split()).endswith(r"word\x1b[2J)") and "\x1b[2J" not in text
+  assert all(line.startswith("  ") for line in lines[2:]) and max(map(len, lines)) <= 80
+
+
 def test_without_a_terminal_tables_are_ascii_without_escape_codes():
   text = printed(tables.evaluation_summary, FIGURES | {"per_class": rows(30)}, "test", 300)
   text += printed(tables.parameter_table, {"conv": {"kernel": array(3, 3, 3, 32)}})

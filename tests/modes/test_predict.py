@@ -1,12 +1,18 @@
 import csv
+import io
 import json
 import os
+import re
+import shutil
+import types
 
 import numpy as np
 from PIL import Image
+from pyarrow import parquet
 import pytest
 
 import imgclf
+from imgclf import app
 from imgclf.data import datasets
 from imgclf.errors import UserError
 from imgclf.modes import evaluate
@@ -122,6 +128,83 @@ def test_a_file_name_that_is_not_utf_8_is_written_as_escapes(trained, digits_fol
   assert read_csv(output)[0]["path"].endswith("/\\udcff.png")
 
 
+def test_answers_are_evaluations_own_at_a_fitted_temperature_too(
+  trained, digits_folder, tmp_path, monkeypatch
+):
+  workdir = shutil.copytree(trained, tmp_path / "run")
+  run = imgclf.load(workdir)
+  run.folder.write_calibration(run.step, run.checkpoint, 1.7, {})
+  kept = []
+  judge = evaluate.judge
+  monkeypatch.setattr(evaluate, "judge", lambda *a: kept.append(judge(*a)) or kept[0])
+  imgclf.evaluate(workdir, quiet=True)
+  output = tmp_path / "out.csv"
+  imgclf.predict(workdir, images=[str(digits_folder)], output=output, top_k=1, quiet=True)
+  told = np.array([float(row["probability"]) for row in read_csv(output)], np.float32)
+  np.testing.assert_array_equal(told, kept[0].confidence[np.argsort(kept[0].index)])
+
+
+def test_without_an_output_the_answers_are_a_table(trained, digits_folder, tmp_path, capsys):
+  images = [f"{digits_folder}/00[01].png", str(tmp_path / "gone.png")]
+  assert imgclf.predict(trained, images=images, top_k=3) == 2
+  table, last = capsys.readouterr().out.rstrip("\n").rsplit("\n", 1)
+  lines = table.splitlines()
+  assert lines[0].split() == ["image", "label", "prob.", "then"]
+  told = imgclf.load(trained).predict(digits_folder / "000.png", top_k=3)
+  shares = [f"{100 * guess.probability:.2f}%" for guess in told.top]
+  assert lines[1].split()[1:4] == [told.label, shares[0], told.top[1].label]
+  assert lines[1].endswith(f", {told.top[2].label} {shares[2]}")
+  assert lines[3].split() == ["..." + str(tmp_path / "gone.png")[-27:], "-"]
+  assert "gone.png: cannot be read (No such file" in " ".join(line.strip() for line in lines[4:])
+  assert re.fullmatch(
+    r"2 of 3 images predicted in \d+\.\d s, [\d,]+ images/s; 1 could not be read", last
+  )
+  assert max(map(len, lines)) <= 80
+
+
+def test_a_threshold_says_none_of_these_on_the_screen_and_in_files(
+  trained, digits_folder, tmp_path, capsys
+):
+  images, output = [str(digits_folder / "000.png")], tmp_path / "out.csv"
+  imgclf.predict(trained, images=images, threshold=1.0, top_k=2)
+  assert "none of these" in capsys.readouterr().out
+  imgclf.predict(trained, images=images, threshold=1.0, top_k=2, output=output, quiet=True)
+  rows = read_csv(output)
+  assert [(row["rank"], row["label"]) for row in rows[:1]] == [("0", "none of these")]
+  imgclf.predict(trained, images=images, top_k=2, output=output, quiet=True)
+  assert rows[1:] == read_csv(output)
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_features_are_written_for_what_could_be_read(trained, digits_folder, tmp_path, name):
+  images = [str(digits_folder / "000.png"), "gone.png", str(digits_folder / "001.png")]
+  output = tmp_path / name
+  imgclf.predict(trained, images=images, features=True, output=output, quiet=True)
+  if name == "out.jsonl":
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+  else:
+    rows = parquet.read_table(output).to_pylist()
+  assert [row["path"] for row in rows] == images
+  told = imgclf.load(trained).predict([images[0], images[2]], features=True)
+  for row, expected in zip((rows[0], rows[2]), told):
+    np.testing.assert_allclose(row["features"], expected.features, atol=1e-5)
+    assert row["predictions"][0]["label"] == expected.label
+  assert rows[1]["features"] is None
+
+
+def test_paths_come_from_a_pipe_and_the_command_says_how_fast_it_was(
+  trained, digits_folder, tmp_path, capsys, monkeypatch
+):
+  paths = f"{digits_folder}/003.png\n{digits_folder}/001.png\n{digits_folder}/003.png\n"
+  monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=io.BytesIO(paths.encode())))
+  output = tmp_path / "out.csv"
+  command = ["--mode=predict", f"--workdir={trained}", "--images=-", f"--output={output}"]
+  assert app.main([*command, "--top_k=1", "--threshold=0"]) == 0
+  assert [row["path"] for row in read_csv(output)] == paths.splitlines()
+  said = capsys.readouterr().out
+  assert said.startswith("3 of 3 images predicted in ") and f"; written to {output}" in said
+
+
 def test_any_number_of_devices_will_do(trained, digits_folder, tmp_path, run_python):
   code = """
 import sys, imgclf
@@ -144,6 +227,12 @@ print(imgclf.predict(sys.argv[1], images=[sys.argv[2]], output=sys.argv[3], top_
     ({"images": ["", ""]}, "give image files or folders"),
     ({"output": "folder.csv"}, "is a folder"),
     ({"step": 12345}, "12345"),
+    ({"output": None, "features": True}, "--features: needs a file"),
+    ({"features": True}, "--features: a CSV file has no column"),
+    ({"threshold": 1.5}, "--threshold=1.5: is a probability; give 0 to 1"),
+    ({"images": ["*.png"]}, "--images=*.png: no file matches"),
+    ({"images": ["@empty"]}, "--images=@empty: the list empty can't be read"),
+    ({"images": ["gone.png"], "output": None}, "none of 1 files could be read"),
   ],
 )
 def test_a_wrong_argument_is_refused_and_nothing_is_written(
@@ -155,5 +244,6 @@ def test_a_wrong_argument_is_refused_and_nothing_is_written(
   arguments = {"images": ["x.png"], "output": "out.csv"} | changes
   with pytest.raises(UserError) as refused:
     imgclf.predict(trained, quiet=True, **arguments)
+  assert "\n" not in str(refused.value)
   assert words in str(refused.value)
   assert sorted(os.listdir()) == ["empty", "folder.csv"]
