@@ -25,6 +25,7 @@ if TYPE_CHECKING:
   from imgclf.modes.evaluate import run as evaluate
   from imgclf.modes.predict import run as predict
   from imgclf.modes.train import run as train
+  from imgclf.prediction import Prediction as Prediction
   from imgclf.run import Run as Run
   from imgclf.run import load as load
 
@@ -42,6 +43,7 @@ _SOURCES = {
   "create_model": ("imgclf.models", "create"),
   "model_names": ("imgclf.models", "names"),
   "predict": ("imgclf.modes.predict", "run"),
+  "Prediction": ("imgclf.prediction", "Prediction"),
   "Run": ("imgclf.run", "Run"),
   "load": ("imgclf.run", "load"),
   "train": ("imgclf.modes.train", "run"),

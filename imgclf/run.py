@@ -6,7 +6,7 @@ Reads the run folder alone: no config file is executed, no optimizer state is re
 import dataclasses
 import functools
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from imgclf import config as configs
 from imgclf import models, parallel, prediction
@@ -17,6 +17,9 @@ from imgclf.errors import UserError
 from imgclf.identity import identity, refuse_other_run
 from imgclf.prediction import Prediction
 from imgclf.run_folder import RunFolder
+
+if TYPE_CHECKING:
+  from PIL import Image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,39 @@ class Run:
     """The model on the devices, from the first use on; it keeps what it has compiled."""
     # In the instance's own __dict__, which a frozen dataclass leaves open; `dataclasses.replace` makes another.
     return Classifier(self.model, self.variables, self.config, self.temperature)
+
+  @overload
+  def predict(
+    self,
+    images: "str | os.PathLike[str] | Image.Image",
+    *,
+    top_k: int = 5,
+    threshold: float | None = None,
+    features: bool = False,
+    batch_size: int | None = None,
+  ) -> Prediction: ...
+
+  @overload
+  def predict(
+    self,
+    images: list[Any] | tuple[Any, ...],
+    *,
+    top_k: int = 5,
+    threshold: float | None = None,
+    features: bool = False,
+    batch_size: int | None = None,
+  ) -> list[Prediction]: ...
+
+  @overload  # an array's type does not tell whether it is one image or a batch
+  def predict(
+    self,
+    images: Any,
+    *,
+    top_k: int = 5,
+    threshold: float | None = None,
+    features: bool = False,
+    batch_size: int | None = None,
+  ) -> Any: ...
 
   def predict(
     self,
