@@ -7,6 +7,7 @@ import sys
 import types
 
 from fresh import ROOT, fresh_environment
+from PIL import Image
 import pytest
 
 from imgclf.timing import Rate
@@ -75,6 +76,35 @@ def test_peers_that_train_another_network_are_no_comparison(script, monkeypatch)
   )
   with pytest.raises(SystemExit, match="do not train the same network"):
     train.compare("cnn-28", rounds=1)
+
+
+def test_each_part_of_predict_works_on_every_file_and_is_told_by_decode(
+  script, monkeypatch, tmp_path, capsys
+):
+  predict = script("predict")
+  (tmp_path / "photos").mkdir()
+  for name in ("a.jpg", "b.jpg"):
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "photos" / name)
+  arguments = {"count": "5", "rounds": "1", "size": "32", "batch_size": "4"}
+  options = [f"--{name}={value}" for name, value in arguments.items()]
+  monkeypatch.setattr(sys, "argv", ["predict.py", str(tmp_path / "photos"), *options])
+  lines = []
+  monkeypatch.setattr(
+    predict,
+    "whole",
+    lambda given, whole=predict.whole: (
+      whole(given) or lines.append((given.folder / "labels.csv").read_text().count("\n"))
+    ),
+  )
+  monkeypatch.setitem(predict.PARTS, "predict", predict.whole)
+  predict.main()
+  # The five best classes of the first batch, then of all files, below a head.
+  assert lines == [4 * 5 + 1, 5 * 5 + 1]
+  said = capsys.readouterr().out.splitlines()
+  assert said[0].startswith("5 files of ") and "to 32 px, batches of 4" in said[0]
+  cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in said[3:]]
+  assert [row[0] for row in cells] == ["decode", "input", "predict"]
+  assert cells[0][2] == cells[0][4] == "1.00"
 
 
 @pytest.mark.parametrize(("trained", "code"), [(26.0, 0), (24.0, 1)])

@@ -205,6 +205,18 @@ def test_paths_come_from_a_pipe_and_the_command_says_how_fast_it_was(
   assert said.startswith("3 of 3 images predicted in ") and f"; written to {output}" in said
 
 
+def test_a_comma_separates_paths_unless_it_is_part_of_the_one_that_is_there(
+  trained, digits_folder, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  for name in ("a,b.png", "c.png"):
+    shutil.copy(digits_folder / "000.png", name)
+  command = ["--mode=predict", f"--workdir={trained}", "--output=out.csv", "--top_k=1"]
+  for given, paths in (("a,b.png", ["a,b.png"]), ("c.png,?.png,c.png", ["c.png"] * 3)):
+    assert app.main([*command, f"--images={given}"]) == 0
+    assert [row["path"] for row in read_csv("out.csv")] == paths
+
+
 def test_any_number_of_devices_will_do(trained, digits_folder, tmp_path, run_python):
   code = """
 import sys, imgclf
