@@ -3,6 +3,7 @@
     config = imgclf.default_config()
     imgclf.train(config, "runs/digits")
     imgclf.evaluate("runs/digits")["accuracy"]
+    imgclf.load("runs/digits").predict("photo.jpg").label
 
 These names are what launch.py itself calls. They are imported when they are first used, so that
 `import imgclf` costs nothing.
