@@ -26,9 +26,9 @@ class Listed(NamedTuple):
 def find(named: Sequence[str], flag: str = "--images") -> list[Listed]:
   """Returns the files that are meant, in the order they were named in, each as often as it was named.
 
-  A path that exists is that path. Else `-` means the paths on standard input, `@FILE` those in a file, one
-  a line and relative to the current folder, and a path with `*`, `?` or `[` the files that it matches,
-  `**` any depth of folders. Of a folder the files with an image ending below it are taken; they, like
+  `-` means the paths on standard input. Any other path that exists is that path. Else `@FILE` means the paths in a
+  file, one a line and relative to the current folder, and one with `*`, `?` or `[` the files that it
+  matches, `**` any depth of folders. Of a folder the files with an image ending below it are taken; they, like
   those of a pattern, come in the order of their names and without hidden ones. A file that is named is taken
   whatever its ending; one that is not there stays in the list, for its reader to say so.
 
