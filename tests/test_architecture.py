@@ -13,7 +13,7 @@ LAYERS = (
   ("launch",),
   ("imgclf.app",),
   ("imgclf.modes",),
-  ("imgclf.parts",),
+  ("imgclf.parts", "imgclf.explain"),
   ("imgclf.loop",),
   (
     *("imgclf.judge", "imgclf.plan", "imgclf.run", "imgclf.findings", "imgclf.feeds"),

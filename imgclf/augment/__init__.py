@@ -123,7 +123,10 @@ def eval_transform(
 
 
 def normalize(
-  images: jax.Array, mean: Sequence[float], std: Sequence[float], dtype: jax.typing.DTypeLike
+  images: jax.Array,
+  mean: Sequence[float] | jax.Array,
+  std: Sequence[float] | jax.Array,
+  dtype: jax.typing.DTypeLike,
 ) -> jax.Array:
   """Returns (images / 255 - mean) / std in `dtype`.
 
