@@ -34,7 +34,17 @@ A run is the folder --workdir; the same command again goes on where it stopped.
 MODES = {
   "train": ("config", "workdir"),
   "eval": ("workdir", "step", "split", "dataset", "data_dir", "batch_size", "bad_images"),
-  "predict": ("workdir", "step", "images", "output", "top_k", "threshold", "features"),
+  "predict": (
+    "workdir",
+    "step",
+    "images",
+    "output",
+    "top_k",
+    "threshold",
+    "features",
+    "explain",
+    "explain_dir",
+  ),
   "check": ("config", "output", "preview"),
   "benchmark": ("config", "output", "parts", "trace"),
 }
@@ -90,6 +100,12 @@ def define_flags() -> flags.FlagValues:
     "predict: write the embedding before the head too, to .jsonl or .parquet.",
     flag_values=values,
   )
+  string(
+    "explain",
+    None,
+    "predict: why, as pictures of heat over pixels, by gradcam, integrated_gradients, smoothgrad or occlusion.",
+  )
+  string("explain_dir", None, "predict: folder for these pictures, one for each image.")
   string("coordinator_address", None, "Several machines: HOST:PORT of process 0.")
   integer("num_processes", None, "Several machines: how many processes there are.")
   integer("process_id", None, "Several machines: number of this process, from 0.")
@@ -219,6 +235,8 @@ def _predict(values: flags.FlagValues) -> None:
     top_k=values.top_k,
     threshold=values.threshold,
     features=values.features,
+    explain=values.explain,
+    explain_dir=values.explain_dir,
   )
 
 

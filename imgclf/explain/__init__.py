@@ -7,7 +7,7 @@
 Everything works on a restored run and images as evaluation crops them, on one device, in parts whose memory is
 bounded. It computes in float32 also where the run computes in bfloat16, whose gradients would be noise. What a
 map is worth is measured by `deletion_insertion`, and by `rank_correlation` with the map of a `redrawn` run. Knows
-no mode and no file.
+no mode.
 """
 
 from collections.abc import Callable, Mapping

@@ -8,6 +8,7 @@ import time
 from imgclf import prediction, prediction_files, progress, tables
 from imgclf.data import image_paths, inputs
 from imgclf.errors import UserError
+from imgclf.explain.folder import Pictures
 from imgclf.prediction import Prediction
 from imgclf.run import load
 
@@ -21,6 +22,8 @@ def run(
   top_k: int = 5,
   threshold: float | None = None,
   features: bool = False,
+  explain: str | None = None,
+  explain_dir: str | os.PathLike | None = None,
   quiet: bool = False,
 ) -> int:
   """Predicts image files with a run's best checkpoint.
@@ -34,6 +37,8 @@ def run(
     top_k: classes told for each image.
     threshold: an image whose best probability is below it is none of these.
     features: write what the head is given, too; not to CSV.
+    explain: one of `imgclf.explain.METHODS`: show what speaks for each image's most probable class.
+    explain_dir: a folder for these pictures; see `imgclf.explain.folder`.
     quiet: print nothing.
 
   Returns:
@@ -49,6 +54,8 @@ def run(
   elif features:
     raise UserError("--features: needs a file; add --output=features.parquet or .jsonl")
   listed = image_paths.find(images)
+  explaining = explain is not None or explain_dir is not None
+  pictures = Pictures(explain, explain_dir) if explaining else None
   restored = load(workdir, step)
   files = inputs.of_files(listed, restored.config["dataset"])
   teller = prediction.Teller(restored.classes, top_k, threshold)
@@ -68,6 +75,8 @@ def run(
       told = teller.tell(answers, files)
       write(told)
       # What else is made of a batch belongs here: `answers.images` are the pixels that the model saw.
+      if pictures is not None:
+        pictures.write(restored, answers.images, answers.probabilities, answers.index, files.names)
       predicted += len(answers.index)
       advance(len(told))
   seconds = time.perf_counter() - began
@@ -78,6 +87,8 @@ def run(
     f"{len(files) / seconds:,.0f} images/s{failed}{written}",
     console=console,
   )
+  if pictures is not None:
+    tables.print_line(pictures.summary(), console=console)
   if not predicted:
     where = "" if path is None else f"; {path} says why"
     raise UserError(f"--images: none of {len(files)} files could be read{where}")
