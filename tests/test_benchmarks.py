@@ -7,8 +7,10 @@ import sys
 import types
 
 from fresh import ROOT, fresh_environment
+import numpy as np
 from PIL import Image
 import pytest
+from scipy import stats
 
 from imgclf.timing import Rate
 
@@ -123,3 +125,30 @@ def test_the_guard_fails_with_the_ratio_and_its_bound(script, monkeypatch, capsy
   said = capsys.readouterr().out
   assert f"training on digits by the bare step: {trained / 100:.2f}, at least 0.25" in said
   assert said.count("TOO SLOW") == code
+
+
+def test_the_table_of_explanations_has_a_row_for_each_method(script, monkeypatch, trained, capsys):
+  table = script("explain")
+  methods = {name: table.explain.METHODS[name] for name in ("gradcam", "integrated_gradients")}
+  monkeypatch.setattr(table.explain, "METHODS", methods)
+  monkeypatch.setattr(table, "DRAWS", 1)
+  table.main([f"--workdir={trained}", "--images=2"])
+  said = capsys.readouterr().out.splitlines()
+  assert said[0].startswith("lenet5, step ") and ", 2 images of test at 32 px; JAX " in said[0]
+  rows = [line.split("|")[1:-1] for line in said if line.startswith("| `")]
+  assert [cells[0].strip(" `") for cells in rows] == list(methods)
+  assert {len(cells) for cells in rows} == {len(said[2].split("|")) - 2}
+  assert said[-1].endswith("complete within 1%: 2 of 2")
+
+
+def test_correlations_are_told_of_whole_maps_of_their_middle_and_of_those_that_are_empty(script):
+  before = np.arange(64.0).reshape(1, 8, 8)
+  same, turned = before.copy(), -before
+  turned[:, 2:6, 2:6] = before[:, 2:6, 2:6]
+  whole, middle, empty = script("explain").correlations(
+    before, np.stack([same, turned, np.zeros_like(before)])
+  )
+  expected = stats.spearmanr(before.ravel(), turned.ravel()).statistic
+  assert whole == pytest.approx((1 + expected) / 2)
+  assert middle == pytest.approx(1)
+  assert empty == pytest.approx(1 / 3)

@@ -121,6 +121,7 @@ def cell_centres(network: Network, size: int, layer: str) -> tuple[np.ndarray, n
   return (down[:, 0] + far - up[:, 0]) / 2, (right[0] + far - left[0]) / 2
 
 
+# The variables are arguments: as constants of the program, XLA on CPUs (JAX 0.10.2) takes such kernels for zero.
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _handed_on(model: Any, variables: Any, pixels: jax.Array, layer: str) -> jax.Array:
   _, updated = model.apply(variables, pixels, mutable=["intermediates"])
