@@ -16,8 +16,9 @@ from imgclf.errors import UserError
 from imgclf.models import layers
 from imgclf.run import Run
 
-# Pixels that the network sees at once: 8 images of 224 px, of whose features ResNet-50's gradient keeps 0.7 GB
-# in float32. Of small images there are at most 256, in groups of at most 32 with 8 variants of each.
+# Pixels that the network sees at once: 8 images of 224 px, for whose gradient the program of a ResNet-50 takes
+# 0.5 GB beside the weights, compiled for a CPU, and that of a VGG-16 0.6. Of small images there are at most 256, in
+# groups of at most 32 with 8 variants of each.
 PIXELS = 8 * 224 * 224
 ROWS, GROUP, VARIANTS = 256, 32, 8
 
@@ -88,7 +89,7 @@ def groups(count: int, size: int) -> Iterator[np.ndarray]:
   Lengths are powers of two, so that there are few of them to compile for.
 
   Args:
-    count: at least 1.
+    count: of images; none of them makes no group.
     size: height and width of an image, in pixels.
   """
   length = min(_rows(size), GROUP, 1 << (count - 1).bit_length())

@@ -78,9 +78,9 @@ def deletion_insertion(
     raise UserError(f"steps={steps}: needs 1 to {size * size}, the pixels of an image")
   network = Network.of(run)
   by_heat = np.argsort(-np.reshape(heatmaps, (batch, size * size)), axis=1, kind="stable")
-  by_chance = np.stack(
-    [np.random.default_rng([seed, place]).permutation(size * size) for place in range(batch)]
-  )
+  by_chance = np.zeros_like(by_heat)
+  for place, order in enumerate(by_chance):
+    order[:] = np.random.default_rng([seed, place]).permutation(size * size)
   mean = np.asarray(network.mean)
   without, blank = (baseline_of(images, baseline, mean) for baseline in (deleted, canvas))
   # argsort of an order is the place of each pixel in it.

@@ -96,8 +96,13 @@ def test_bfloat16_is_explained_in_float32(run, examples, maps):
 
 
 def test_no_image_has_no_map(run):
-  maps = explain.heatmaps(run, np.zeros((0, 32, 32, 3), np.uint8), np.zeros(0, int), "occlusion")
-  assert maps.shape == (0, 32, 32) and maps.dtype == np.float32
+  nothing = np.zeros((0, 32, 32, 3), np.uint8), np.zeros(0, int)
+  for method in explain.METHODS:
+    maps = explain.heatmaps(run, *nothing, method)
+    assert maps.shape == (0, 32, 32) and maps.dtype == np.float32
+  assert explain.integrated(run, *nothing).gaps.shape == (0,)
+  areas = explain.deletion_insertion(run, *nothing, maps)
+  assert areas.random_deletion.shape == (0,)
 
 
 def test_an_unknown_method_is_told_with_the_one_that_was_likely_meant():
