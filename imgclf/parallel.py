@@ -259,6 +259,17 @@ def of_first(number: int) -> int:
   return int(gather(np.array([number], np.int32))[0])
 
 
+def tree_of_first(tree: Any) -> Any:
+  """Returns the host arrays that process 0 has, bit by bit; trees must be of the same shapes in all processes."""
+
+  def of_first_process(x: np.ndarray) -> np.ndarray:
+    # As bytes: numbers of 64 bits would be cut on their way over the devices.
+    row = np.ascontiguousarray(x).reshape(-1)
+    return gather(row.view(np.uint8))[: row.nbytes].view(row.dtype).reshape(x.shape)
+
+  return tree if process_count() == 1 else jax.tree.map(of_first_process, tree)
+
+
 def gather(rows: np.ndarray) -> np.ndarray:
   """Returns the rows of all processes, [rows, ...] each of the same shape, as one host array.
 

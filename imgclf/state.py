@@ -1,10 +1,12 @@
 """TrainState and nothing else: what a checkpoint holds and a step hands to the next."""
 
+import dataclasses
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -62,3 +64,16 @@ def create(
     )
 
   return jax.jit(init)()
+
+
+def fitted(state: TrainState, model: Any, images: jax.Array) -> TrainState:
+  """Returns a state before its first step with the weights that the network takes from training images.
+
+  Args:
+    state: as from `create`.
+    model: one that has `fitted`, see `imgclf.models`.
+    images: `model.fitted_to` of them, or all there are: [n, height, width, 3] floats, normalised.
+  """
+  params = model.fitted(state.params, images)
+  ema = {**state.ema, "params": jax.tree.map(np.copy, params)} if state.ema else {}
+  return dataclasses.replace(state, params=params, ema=ema)

@@ -144,6 +144,21 @@ np.testing.assert_array_equal(parallel.first(held), rows)
   run_python(code, devices=4)
 
 
+def test_a_tree_of_process_0_arrives_bit_by_bit(monkeypatch):
+  first = {"wide": np.array([[1 / 3, np.pi]]), "n": np.array(7, np.int32), "x": np.zeros((2, 0, 3))}
+  other = {"wide": np.zeros((1, 2)), "n": np.array(1, np.int32), "x": np.zeros((2, 0, 3))}
+  monkeypatch.setattr(parallel, "process_count", lambda: 2)
+  sent = []
+  monkeypatch.setattr(parallel, "gather", lambda rows: sent.append(rows) or rows)
+  parallel.tree_of_first(first)
+  assert {rows.dtype for rows in sent} == {np.dtype(np.uint8)}  # 64 bits do not get through
+  monkeypatch.setattr(parallel, "gather", lambda rows: np.concatenate([sent.pop(0), rows]))
+  got = parallel.tree_of_first(other)
+  for name, expected in first.items():
+    assert got[name].dtype == expected.dtype and got[name].shape == expected.shape
+    np.testing.assert_array_equal(got[name], expected)
+
+
 def test_what_is_ahead_is_bounded_and_results_keep_their_order():
   started = []
   results = parallel.run_ahead(lambda item: started.append(item) or item * 10, range(9))

@@ -21,19 +21,22 @@ def decode(
   config: Mapping[str, Any],
   *,
   on_error: Callable[[images.ImageError, str], None] | None = None,
+  first: int | None = None,
 ) -> dict[str, np.ndarray]:
-  """Decodes every record of a train split, by several threads.
+  """Decodes the records of a train split, by several threads.
 
   Args:
     records: the split.
-    config: the run's config, whose training crop is not random on the host.
+    config: the run's config.
     on_error: as for `imgclf.data.loader.train_batches`.
+    first: how many records to decode, from the first one on; none: all.
 
   Returns:
     `image` [n, size, size, 3] uint8, `label` [n] int32 and, with `on_error`, `mask` [n] bool, all in the order
-    of the split and as `train_batches` has them of an example.
+    of the split and as `train_batches` has them of an example; where the training crop is random on the host, as
+    evaluation has them.
   """
-  total = len(records)
+  total = len(records) if first is None else min(first, len(records))
   side = config["dataset"]["image_size"]
   image = np.empty((total, side, side, 3), np.uint8)
   label, mask = np.empty(total, np.int32), np.empty(total, bool)
@@ -50,7 +53,7 @@ def decode(
     on_error=None if on_error is None else left_out,
   )
   done = 0
-  for batch in loader.prefetch(batches, config):
+  for batch in loader.prefetch(batches[: -(-total // _CHUNK)], config):
     count = min(_CHUNK, total - done)
     rows = slice(done, done + count)
     image[rows], label[rows], mask[rows] = (batch[k][:count] for k in ("image", "label", "mask"))

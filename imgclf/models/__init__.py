@@ -13,7 +13,8 @@ A model is applied as `model.apply(variables, images, train=False, keys=None)` a
 
 `model.init(key, images)` returns `params` and, where there is batch norm, `batch_stats`, both
 float32 (float64 with dtype float64). The head starts at zero, so that the loss of an untrained
-network is ln(classes). With `mutable=["intermediates"]` apply also returns features by name; see
+network is ln(classes); `airbench94` alone differs. A network whose first weights come from training
+images has `fitted_to`, how many, and `fitted(params, images)`, which returns them. With `mutable=["intermediates"]` apply also returns features by name; see
 `imgclf.models.layers.feature`.
 """
 
@@ -80,6 +81,7 @@ _MODELS = {
   "resnet50": _resnet(True, 3, 4, 6, 3),
   "resnet101": _resnet(True, 3, 4, 23, 3),
   "resnet152": _resnet(True, 3, 8, 36, 3),
+  "airbench94": _Entry("airbench", "Airbench", 9, batch_norm=True),
 }
 _OPTIONS = ("dropout_rate", "stem")
 
@@ -153,6 +155,11 @@ def create(
     fields["remat"] = True
   network = getattr(importlib.import_module(f"imgclf.models.{entry.module}"), entry.network)
   return network(num_classes=num_classes, dtype=jnp.dtype(model_config["dtype"]), **fields)
+
+
+def is_fitted(model: "nn.Module") -> bool:
+  """Whether a network takes some of its first weights from training images."""
+  return hasattr(model, "fitted_to")
 
 
 def shapes(model: "nn.Module", image_size: int) -> dict[str, Any]:

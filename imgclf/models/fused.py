@@ -22,7 +22,7 @@ def _normalized(x, mean, rstd, scale, bias):
   return (x - mean) * (rstd * scale) + bias
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def batch_norm(
   x: jax.Array,
   scale: jax.Array,
@@ -30,6 +30,7 @@ def batch_norm(
   added: jax.Array | None,
   relu: bool,
   axis_name: str | None,
+  epsilon: float = EPSILON,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Normalises by the batch's own statistics, adds, and rectifies (Ioffe & Szegedy 2015, algorithm 1).
 
@@ -40,21 +41,22 @@ def batch_norm(
     added: of x's shape and type, what is added after the normalisation, or None.
     relu: whether negative results become zero.
     axis_name: mapped axis whose shards, of equal size, make up the batch; None: this shard alone.
+    epsilon: added to the variance.
 
   Returns:
     The result, of x's shape and type; the mean and the (biased) variance of each channel, [channels] of
     scale's type, which pass no gradient on.
   """
-  return _forward(x, scale, bias, added, relu, axis_name)[0]
+  return _forward(x, scale, bias, added, relu, axis_name, epsilon)[0]
 
 
-def _forward(x, scale, bias, added, relu, axis_name):
+def _forward(x, scale, bias, added, relu, axis_name, epsilon):
   wide = x.astype(scale.dtype)
   axes = tuple(range(x.ndim - 1))
   moments = jnp.mean(wide, axes), jnp.mean(wide * wide, axes)
   mean, mean_of_squares = moments if axis_name is None else jax.lax.pmean(moments, axis_name)
   var = jnp.maximum(0, mean_of_squares - mean * mean)
-  rstd = jax.lax.rsqrt(var + EPSILON)
+  rstd = jax.lax.rsqrt(var + epsilon)
   # Rounded before the sum, as by a layer of its own.
   y = _normalized(wide, mean, rstd, scale, bias).astype(x.dtype)
   if added is not None:
@@ -66,7 +68,8 @@ def _forward(x, scale, bias, added, relu, axis_name):
   return (y, mean, var), (x, mean, rstd, scale, bias, kept)
 
 
-def _backward(relu, axis_name, residuals, cotangents):
+def _backward(relu, axis_name, epsilon, residuals, cotangents):
+  del epsilon  # is in rstd
   x, mean, rstd, scale, bias, kept = residuals
   gradient = cotangents[0]
   wide = x.astype(scale.dtype)
@@ -100,6 +103,9 @@ class BatchNorm(nn.Module):
     param_dtype: type of the parameters and the statistics.
     axis_name: see `batch_norm`.
     scale_init: initial scale.
+    use_scale: whether there is a scale to learn; else it is 1.
+    momentum: what a running statistic keeps of itself at each step.
+    epsilon: added to the variance.
   """
 
   train: bool
@@ -107,24 +113,31 @@ class BatchNorm(nn.Module):
   param_dtype: DTypeLike
   axis_name: str | None
   scale_init: initializers.Initializer = initializers.ones
+  use_scale: bool = True
+  momentum: float = MOMENTUM
+  epsilon: float = EPSILON
 
   @nn.compact
   def __call__(self, x: jax.Array, added: jax.Array | None = None, relu: bool = False) -> jax.Array:
     """Normalises [batch, ..., channels], adds what has the same shape, and rectifies if asked to."""
     shape = x.shape[-1:]
-    scale = self.param("scale", self.scale_init, shape, self.param_dtype)
+    if self.use_scale:
+      scale = self.param("scale", self.scale_init, shape, self.param_dtype)
+    else:
+      scale = jnp.ones(shape, self.param_dtype)
     bias = self.param("bias", initializers.zeros, shape, self.param_dtype)
     running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
     running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
     x = x.astype(self.dtype)
     if not self.train:
-      rstd = jax.lax.rsqrt(running_var.value + EPSILON)
+      rstd = jax.lax.rsqrt(running_var.value + self.epsilon)
       y = _normalized(x, running_mean.value, rstd, scale, bias).astype(self.dtype)
       y = y if added is None else y + added
       return nn.relu(y) if relu else y
     axis_name = None if self.is_initializing() else self.axis_name
-    y, mean, var = batch_norm(x, scale, bias, added, relu, axis_name)
+    y, mean, var = batch_norm(x, scale, bias, added, relu, axis_name, self.epsilon)
     if not self.is_initializing():
-      running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * mean
-      running_var.value = MOMENTUM * running_var.value + (1 - MOMENTUM) * var
+      kept = self.momentum
+      running_mean.value = kept * running_mean.value + (1 - kept) * mean
+      running_var.value = kept * running_var.value + (1 - kept) * var
     return y

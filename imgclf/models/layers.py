@@ -4,7 +4,9 @@ A layer computes in `dtype`. Parameters, running statistics and logits have `par
 This file knows no network and no config.
 """
 
+from collections.abc import Callable
 import functools
+import math
 
 from flax import linen as nn
 import jax
@@ -12,7 +14,7 @@ from jax.nn import initializers
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from imgclf.models.fused import BatchNorm
+from imgclf.models.fused import EPSILON, MOMENTUM, BatchNorm
 
 # He et al. 2015, https://arxiv.org/abs/1502.01852, equations 14 and 10: normal, not truncated.
 # Convolutions keep the size of the gradient on its way down, as in torchvision's networks. A hidden
@@ -35,7 +37,8 @@ def conv(
   stride: int = 1,
   padding: int = 0,
   use_bias: bool = True,
-  kernel_init: initializers.Initializer = HE_FAN_OUT,
+  kernel_init: Callable[..., jax.Array] = HE_FAN_OUT,
+  bias_init: Callable[..., jax.Array] = initializers.zeros,
 ) -> nn.Conv:
   """A `size` x `size` convolution with `padding` zeros on each of the four sides.
 
@@ -51,6 +54,7 @@ def conv(
     dtype=dtype,
     param_dtype=param_dtype(dtype),
     kernel_init=kernel_init,
+    bias_init=bias_init,
     name=name,
   )
 
@@ -89,12 +93,14 @@ def batch_norm(
   axis_name: str | None,
   name: str,
   scale_init: initializers.Initializer = initializers.ones,
+  use_scale: bool = True,
+  momentum: float = MOMENTUM,
+  epsilon: float = EPSILON,
 ) -> BatchNorm:
   """Batch norm over all but the last axis (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167).
 
   It is called as `norm(x, added=None, relu=False)`: what follows it is best computed by it, since the backward
-  pass then keeps less; see `imgclf.models.fused`. In training a running statistic keeps 0.9 of itself at each
-  step. The variance is the batch's own, not the unbiased estimate that torch keeps.
+  pass then keeps less; see `imgclf.models.fused`. The variance is the batch's own, not the unbiased estimate that torch keeps.
 
   Args:
     train: whether to use, and keep, the batch's statistics; else the running ones are used.
@@ -102,6 +108,9 @@ def batch_norm(
     axis_name: the mapped axis whose shards, of equal size, make up the batch; none: each its own.
     name: of the layer.
     scale_init: initial scale.
+    use_scale: whether there is a scale to learn; else it is 1.
+    momentum: what a running statistic keeps of itself at each step of training.
+    epsilon: added to the variance.
   """
   return BatchNorm(
     train=train,
@@ -109,8 +118,40 @@ def batch_norm(
     param_dtype=param_dtype(dtype),
     axis_name=axis_name,
     scale_init=scale_init,
+    use_scale=use_scale,
+    momentum=momentum,
+    epsilon=epsilon,
     name=name,
   )
+
+
+@jax.custom_vjp
+def gelu(x: jax.Array) -> jax.Array:
+  """x times the normal distribution function of x (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415).
+
+  Computed in `param_dtype` of x's type and rounded once: bfloat16 has no digits left for the distribution function
+  where x is below -2. For the backward pass x alone is kept.
+  """
+  wide = x.astype(param_dtype(x.dtype))
+  return (wide * _normal_cdf(wide)).astype(x.dtype)
+
+
+def _normal_cdf(x: jax.Array) -> jax.Array:
+  return (1 + jax.lax.erf(x * math.sqrt(0.5))) / 2
+
+
+def _gelu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  return gelu(x), x
+
+
+def _gelu_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+  wide = x.astype(param_dtype(x.dtype))
+  density = jnp.exp(-wide * wide / 2) / math.sqrt(2 * math.pi)
+  slope = _normal_cdf(wide) + wide * density
+  return ((gradient.astype(wide.dtype) * slope).astype(x.dtype),)
+
+
+gelu.defvjp(_gelu_forward, _gelu_backward)
 
 
 def dropout(x: jax.Array, rate: float, keys: jax.Array | None, *, stream: int) -> jax.Array:

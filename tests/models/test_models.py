@@ -70,7 +70,7 @@ def refusal(call, *args):
 
 
 def test_names_are_those_of_the_issue():
-  assert set(models.names()) == {"cnn", "lenet5", *PUBLISHED}
+  assert set(models.names()) == {"cnn", "lenet5", "airbench94", *PUBLISHED}
 
 
 def test_naming_and_checking_models_imports_neither_flax_nor_jax(run_python):
@@ -98,7 +98,7 @@ def test_parameters_are_counted_in_arrays_too():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
-@pytest.mark.parametrize("name", ["cnn", "lenet5", "alexnet", "vgg13_bn", "resnet18"])
+@pytest.mark.parametrize("name", ["cnn", "lenet5", "alexnet", "vgg13_bn", "resnet18", "airbench94"])
 def test_types_of_parameters_statistics_and_logits(name, dtype):
   exact = "float64" if dtype == "float64" else "float32"
   with jax.enable_x64(True):
@@ -116,7 +116,8 @@ def test_types_of_parameters_statistics_and_logits(name, dtype):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), updated.get("batch_stats", {})) == (
       jax.tree.map(lambda x: (x.shape, x.dtype), shapes["batch_stats"])
     )
-    assert bool(shapes["batch_stats"]) == (name.startswith("resnet") or name.endswith("_bn"))
+    normed = name.startswith(("resnet", "airbench")) or name.endswith("_bn")
+    assert bool(shapes["batch_stats"]) == normed
     assert updated["intermediates"]["stage1"].dtype == dtype
 
 
@@ -127,12 +128,12 @@ def test_init_returns_no_more_than_parameters_and_statistics():
     assert set(init) == collections
 
 
-@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("name", [*FEATURES, "airbench94"])
 def test_features_are_handed_out_by_name(name):
   logits, updated = result(make_model(name), mutable=["intermediates"])
   features = updated["intermediates"]
-  stages = {f"stage{i}" for i in range(1, FEATURES[name] + 1)}
-  stem = {"stem"} if name.startswith("resnet") else set()
+  stages = {f"stage{i}" for i in range(1, FEATURES.get(name, 3) + 1)}
+  stem = {"stem"} if name.startswith(("resnet", "airbench")) else set()
   assert set(features) == {*stages, *stem, "pre_logits"}
   assert all(len(features[stage].shape) == 4 for stage in stages)
   head = models.shapes(make_model(name), 64)["params"]["head"]["kernel"]
@@ -193,7 +194,7 @@ def test_training_with_dropout_needs_keys(name):
 
 def test_batch_norm_is_synchronised_by_config():
   keys = jax.random.split(jax.random.key(0), 2)
-  for name in ("resnet18", "vgg11_bn"):
+  for name in ("resnet18", "vgg11_bn", "airbench94"):
     assert make_model(name, axis_name="batch").axis_name == "batch"
     assert make_model(name, axis_name="batch", sync_batch_norm=False).axis_name is None
     # Unknown axes raise, so training outside of pmap shows which layers ask for the axis.
@@ -215,7 +216,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
   assert message.startswith(
     "config.model.name: got 'zzz', which is no network; there are cnn, lenet5"
   )
-  assert message.endswith("resnet152")
+  assert message.endswith("resnet152, airbench94")
 
 
 def test_options_that_a_network_does_not_have_are_refused():
@@ -232,9 +233,10 @@ def test_options_that_a_network_does_not_have_are_refused():
   models.check(make_config("vgg11", dropout_rate=0.3), 32)
 
 
-# 22 -> 20 -> 10 -> 8 -> 4 -> 2 -> 1; 16 -> 12 -> 6 -> 2 -> 1; 63 -> 15 -> 7 -> 3 -> 1; 32 = 2 ** 5.
+# 22 -> 20 -> 10 -> 8 -> 4 -> 2 -> 1; 16 -> 12 -> 6 -> 2 -> 1; 63 -> 15 -> 7 -> 3 -> 1; 32 = 2 ** 5; 9 -> 8 -> 4 -> 2 -> 1.
 @pytest.mark.parametrize(
-  ("name", "smallest"), [("cnn", 22), ("lenet5", 16), ("alexnet", 63), ("vgg11", 32)]
+  ("name", "smallest"),
+  [("cnn", 22), ("lenet5", 16), ("alexnet", 63), ("vgg11", 32), ("airbench94", 9)],
 )
 def test_images_too_small_for_the_network_are_refused(name, smallest):
   models.check(make_config(name), smallest)
