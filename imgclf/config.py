@@ -15,6 +15,7 @@ from typing import Any
 from ml_collections import config_dict
 from ml_collections.config_dict import ConfigDict
 
+from imgclf import rules
 from imgclf.errors import UserError
 from imgclf.schema import (
   DEFAULT_DURATIONS,
@@ -220,15 +221,22 @@ def validate(config: Mapping) -> None:
       "set it to none or the loss to binary"
     )
   optimizer = config["optimizer"]
-  if optimizer["nesterov"] and optimizer["name"] != "sgd":
+  name, rest = optimizer["name"], optimizer["muon_rest"]
+  if optimizer["nesterov"] and name != "sgd" and (name, rest) != ("muon", "sgd"):
     raise UserError(
       f"config.optimizer.nesterov: only sgd has it, and config.optimizer.name is "
-      f"{optimizer['name']}; set nesterov to False or the name to sgd"
+      f"{name}; set nesterov to False or the name to sgd"
     )
   if optimizer["nesterov"] and not optimizer["momentum"]:
     raise UserError(
       "config.optimizer.nesterov: needs config.optimizer.momentum > 0; set one of them"
     )
+  if optimizer["muon_unit_filters"] and name != "muon":
+    raise UserError(
+      f"config.optimizer.muon_unit_filters: only muon has it, and config.optimizer.name is {name}; set it to "
+      "False or the name to muon"
+    )
+  rules.parse(optimizer["rules"])
 
 
 def _flatten(config: Mapping) -> Iterable[tuple[str, Any]]:

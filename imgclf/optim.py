@@ -4,7 +4,7 @@ Everything here works on trees of parameters and takes its numbers from the conf
 model, loss or device; gradients arrive already averaged over devices and accumulated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import math
 from typing import Any
 
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from imgclf import muon, rules
 from imgclf.errors import UserError
 from imgclf.schema import UNITS
 
@@ -94,6 +95,45 @@ def decay_mask(params: Any, config: Mapping) -> Any:
   return jax.tree.map(lambda leaf: everything or leaf.ndim >= 2, params)
 
 
+def check_rules(params: Any, config: Mapping) -> None:
+  """Holds `optimizer.rules` against the parameters of a network.
+
+  Args:
+    params: a tree of arrays or of jax.ShapeDtypeStruct.
+    config: a validated config.
+
+  Raises:
+    UserError: for a rule that decides about none of them.
+  """
+  names = [_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+  rules.refuse_idle(_rules(config), names)
+
+
+def _rules(config: Mapping) -> tuple[rules.Rule, ...]:
+  return rules.parse(config["optimizer"]["rules"])
+
+
+def _name(path: tuple) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _map_by_rule(config: Mapping, function: Callable, tree: Any, *others: Any) -> Any:
+  """Maps `function(rule, leaf, *leaves of the others)` over trees of parameters."""
+  known = _rules(config)
+  return jax.tree_util.tree_map_with_path(
+    lambda path, *leaves: function(rules.of_name(known, _name(path)), *leaves), tree, *others
+  )
+
+
+def without_frozen(params: Any, config: Mapping) -> Any:
+  """Returns the parameters such that no gradient goes to those that a rule keeps as they are."""
+  if not _rules(config):
+    return params
+  return _map_by_rule(
+    config, lambda rule, leaf: leaf if rule.lr else jax.lax.stop_gradient(leaf), params
+  )
+
+
 def create(config: Mapping, learning_rate: optax.Schedule) -> optax.GradientTransformation:
   """Returns the optimizer of the config.
 
@@ -104,9 +144,11 @@ def create(config: Mapping, learning_rate: optax.Schedule) -> optax.GradientTran
   - `lamb`: Adam's direction plus decay, rescaled in each tensor to the norm of its weights (You et
     al. 2020, https://arxiv.org/abs/1904.00962). As in the authors' code, what is not decayed is not
     rescaled either.
+  - `muon`: see `_muon`.
 
   With `clip_norm` the gradient is first scaled down to that norm over all parameters (Pascanu et
-  al. 2013, https://arxiv.org/abs/1211.5063).
+  al. 2013, https://arxiv.org/abs/1211.5063). `rules` multiply the learning rate and the decay of
+  single parameters, see `imgclf.rules`.
 
   Args:
     config: a validated config.
@@ -117,23 +159,104 @@ def create(config: Mapping, learning_rate: optax.Schedule) -> optax.GradientTran
   def mask(params):
     return decay_mask(params, config)
 
-  decay = optax.add_decayed_weights(options["weight_decay"], mask)
+  decay = _decay(config)
   adam = optax.scale_by_adam(options["b1"], options["b2"], options["epsilon"])
   match options["name"]:
     case "adam":
       parts = [adam, decay]
     case "sgd":
-      # Without momentum there is nothing to remember, and no memory is spent on it.
-      momentum = options["momentum"]
-      trace = optax.trace(momentum, options["nesterov"]) if momentum else optax.identity()
-      parts = [decay, trace]
+      parts = [decay, _momentum(options)]
     case "lamb":
       parts = [adam, decay, optax.masked(optax.scale_by_trust_ratio(), mask)]
+    case "muon":
+      parts = [_muon(config)]
     case name:
       raise ValueError(f"no optimizer is named {name!r}")
   if options["clip_norm"] is not None:
     parts.insert(0, optax.clip_by_global_norm(options["clip_norm"]))
-  return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate))
+  parts.append(_rates(config, learning_rate))
+  if options["muon_unit_filters"]:
+    parts.append(muon.unit_filters(lambda params: _muon_mask(params, config)))
+  return optax.chain(*parts)
+
+
+def _momentum(options: Mapping) -> optax.GradientTransformation:
+  # Without momentum there is nothing to remember, and no memory is spent on it.
+  momentum = options["momentum"]
+  return optax.trace(momentum, options["nesterov"]) if momentum else optax.identity()
+
+
+def _decay(config: Mapping) -> optax.GradientTransformation:
+  """Adds to each gradient the weight decay of its parameter times the parameter."""
+  strength = config["optimizer"]["weight_decay"]
+
+  def add(updates, params):
+    counts = decay_mask(params, config)
+    return _map_by_rule(
+      config,
+      lambda rule, u, p, c: u + strength * rule.decay * p if c and rule.decay else u,
+      updates,
+      params,
+      counts,
+    )
+
+  return optax.stateless(add)
+
+
+def _rates(config: Mapping, learning_rate: optax.Schedule) -> optax.GradientTransformation:
+  """Multiplies each update by minus the learning rate of its parameter."""
+  if not _rules(config):
+    return optax.scale_by_learning_rate(learning_rate)
+
+  def update(updates, state, params=None):
+    del params
+
+    def scaled(rule, leaf):
+      rate = rule.lr * learning_rate(state.count / rule.until if rule.until < 1 else state.count)
+      return jnp.asarray(-rate, leaf.dtype) * leaf
+
+    counted = optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
+    return _map_by_rule(config, scaled, updates), counted
+
+  return optax.GradientTransformation(
+    lambda params: optax.ScaleByScheduleState(count=jnp.zeros((), jnp.int32)), update
+  )
+
+
+def _muon(config: Mapping) -> optax.GradientTransformation:
+  """Muon for the hidden layers' filters and matrices, with decoupled decay; `muon_rest` for biases, norms and the head.
+
+  What a rule keeps as it is costs nothing.
+  """
+  options = config["optimizer"]
+  adam = optax.scale_by_adam(options["b1"], options["b2"], options["epsilon"])
+  rest = {"adam": [adam, _decay(config)], "sgd": [_decay(config), _momentum(options)]}
+  orthogonal = muon.orthogonal_updates(
+    momentum=options["muon_momentum"], steps=options["muon_steps"]
+  )
+  return optax.partition(
+    {
+      "muon": optax.chain(orthogonal, _decay(config)),
+      "rest": optax.chain(*rest[options["muon_rest"]]),
+      "frozen": optax.set_to_zero(),
+    },
+    lambda params: _muon_labels(params, config),
+  )
+
+
+def _muon_labels(params: Any, config: Mapping) -> Any:
+  def label(path, leaf):
+    name = _name(path)
+    if not rules.of_name(known, name).lr:
+      return "frozen"
+    return "rest" if leaf.ndim < 2 or name.startswith("head/") else "muon"
+
+  known = _rules(config)
+  return jax.tree_util.tree_map_with_path(label, params)
+
+
+def _muon_mask(params: Any, config: Mapping) -> Any:
+  return jax.tree.map(lambda label: label == "muon", _muon_labels(params, config))
 
 
 def penalty(params: Any, config: Mapping) -> jax.Array:

@@ -10,7 +10,7 @@ import json
 import os
 from typing import Any
 
-from imgclf import augment, models, parallel
+from imgclf import augment, models, optim, parallel
 from imgclf import config as configs
 from imgclf.data import datasets
 from imgclf.errors import UserError
@@ -83,6 +83,10 @@ def check_config(config: configs.ConfigDict) -> None:
   """
   models.check(config["model"], config["dataset"]["image_size"])
   parallel.check_dtype(config["model"]["dtype"])
+  if config["optimizer"]["rules"]:
+    model = models.create(config["model"], 2, axis_name=None)
+    shapes = models.shapes(model, config["dataset"]["image_size"])
+    optim.check_rules(shapes["params"], config)
   parts = config["optimizer"]["accumulate_steps"]
   parallel.check_batch_size("config.train.batch_size", config["train"]["batch_size"], parts)
   parallel.check_batch_size("config.eval.batch_size", configs.eval_batch_size(config))

@@ -6,6 +6,7 @@ what depends on those is checked where they are known.
 
 from imgclf.augment_schema import AUGMENT
 from imgclf.fields import Field, choice, duration, number, numbers
+from imgclf.optimizer_schema import OPTIMIZER
 
 SCHEMA: dict[str, dict[str, Field]] = {
   "": {
@@ -144,61 +145,7 @@ SCHEMA: dict[str, dict[str, Field]] = {
       bool, True, "Batch norm uses the statistics of the whole global batch, not one device's."
     ),
   },
-  "optimizer": {
-    "name": choice(
-      "adam",
-      "adam (decoupled weight decay, i.e. AdamW), sgd (momentum) or lamb.",
-      "adam",
-      "sgd",
-      "lamb",
-    ),
-    "learning_rate": number(float, 1e-3, "Peak learning rate.", 0, above=True),
-    "reference_batch_size": number(
-      int,
-      None,
-      "learning_rate is meant for this batch size and is scaled by batch_size / this; none: used as is.",
-      1,
-    ),
-    "weight_decay": number(
-      float,
-      1e-4,
-      "Weight decay: decoupled for adam and lamb, added to the gradient for sgd (as in the papers).",
-    ),
-    "decay_bias_and_norm": Field(
-      bool, False, "Decay biases and norm scales too, not only parameters of 2 or more axes."
-    ),
-    "l1": number(
-      float, 0.0, "Penalty: this times the sum of |w| of the decayed parameters, added to the loss."
-    ),
-    "l2": number(
-      float,
-      0.0,
-      "Penalty: this times half the sum of w^2 of the decayed parameters, added to the loss.",
-    ),
-    "b1": number(float, 0.9, "adam, lamb: decay of the first moment.", 0, 1, below=True),
-    "b2": number(float, 0.999, "adam, lamb: decay of the second moment.", 0, 1, below=True),
-    "epsilon": number(float, 1e-8, "adam, lamb: added to the denominator.", 0, above=True),
-    "momentum": number(float, 0.9, "sgd: momentum.", 0, 1, below=True),
-    "nesterov": Field(bool, False, "sgd: Nesterov's form of momentum."),
-    "clip_norm": number(
-      float,
-      None,
-      "Gradients are scaled down to this global norm; none: no clipping.",
-      0,
-      above=True,
-    ),
-    "accumulate_steps": number(
-      int, 1, "Parts that a device's share of a batch is computed in, to save memory.", 1
-    ),
-    "ema_decay": number(
-      float,
-      None,
-      "Decay of the moving average of the weights, which is then what is evaluated; none: off.",
-      0,
-      1,
-      below=True,
-    ),
-  },
+  "optimizer": OPTIMIZER,
   "schedule": {
     "name": choice(
       "cosine", "Learning rate after warm-up.", "cosine", "linear", "step", "constant"

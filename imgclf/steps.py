@@ -110,6 +110,7 @@ def make_train_step(
   dtype = jnp.dtype(config["model"]["dtype"])
 
   def loss_and_aux(params, batch_stats, images, targets, keys, weights):
+    params = optim.without_frozen(params, config)
     variables = {"params": params, "batch_stats": batch_stats}
     logits, updates = model.apply(variables, images, train=True, keys=keys, mutable=["batch_stats"])
     each = losses.training_loss(logits, targets, config["train"])
@@ -251,7 +252,7 @@ def make_eval_step(
   """Returns the function that judges one batch, used by evaluation and prediction alike.
 
   Logits are divided by `temperature` (Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 9), which
-  moves probabilities and the loss but no class's rank.
+  moves probabilities and the loss but no class's rank. 
 
   It takes the variables (see `TrainState.variables`) and a batch of `image` [batch, size, size, 3]
   uint8 and `label` [batch] int32, and returns, example by example: `loss` [batch] float32 in nats

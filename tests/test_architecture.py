@@ -40,13 +40,14 @@ LAYERS = (
     *("imgclf.retention", "imgclf.identity", "imgclf.output", "imgclf.tensorboard"),
     *("imgclf.compilation", "imgclf.timing"),
   ),
+  ("imgclf.muon",),
   ("imgclf.job", "imgclf.lock"),
   ("imgclf.interrupt",),
   ("imgclf.config_file",),
   ("imgclf.config",),
   ("imgclf.schema",),
-  ("imgclf.augment_schema",),
-  ("imgclf.fields",),
+  ("imgclf.augment_schema", "imgclf.optimizer_schema"),
+  ("imgclf.fields", "imgclf.rules"),
   ("imgclf.errors", "imgclf.text", "imgclf.cpu"),
 )
 LAYER_OF = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}

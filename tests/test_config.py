@@ -83,6 +83,8 @@ def test_an_override_is_read_as_the_fields_type(path, text, value):
     ("schedule.step_boundaries", "(0.5, 0.3)", ["rising numbers"]),
     ("optimizer.accumulate_steps", "3", ["does not divide config.train.batch_size=128"]),
     ("optimizer.nesterov", "true", ["only sgd has it"]),
+    ("optimizer.muon_unit_filters", "true", ["only muon has it"]),
+    ("optimizer.rules", "head", ["is no rule", "PATTERN: lr=2"]),
     ("optimizer.ema_decay", "1.0", ["a number >= 0 and < 1"]),
     ("seed", "-1", ["an integer >= 0"]),
     ("seed", "{[]:1}", ["an integer >= 0"]),
@@ -167,6 +169,13 @@ def test_a_damaged_config_json_is_refused_by_field(change, words):
     configs.from_json(json.dumps(tree), "runs/x/config.json")
   assert str(refused.value).startswith("runs/x/config.json: ")
   assert words in str(refused.value)
+
+
+def test_nesterov_is_for_what_sgd_updates():
+  fields = [("optimizer.name", "muon"), ("optimizer.nesterov", "true")]
+  with pytest.raises(UserError, match="only sgd has it"):
+    overridden(*fields)
+  overridden(*fields, ("optimizer.muon_rest", "sgd"))
 
 
 def test_a_field_that_an_older_version_did_not_write_has_its_default():

@@ -401,3 +401,145 @@ def test_ema_keeps_types_with_a_traced_step(dtype):
   result = jax.jit(optim.update_ema, static_argnums=3)(average, new, jnp.int32(3), 0.999)
   assert result["w"].dtype == dtype
   np.testing.assert_allclose(result["w"], [9 / 13], rtol=1e-6)
+
+
+# Rules.
+
+
+@pytest.mark.usefixtures("float64")
+def test_rules_multiply_the_learning_rate_and_the_decay_of_the_parameters_that_they_name():
+  config = make_config(
+    optimizer__name="sgd",
+    optimizer__momentum=0.0,
+    optimizer__weight_decay=0.1,
+    optimizer__rules="head/*: lr=3 decay=5; conv/bias: lr=0",
+  )
+  params = {
+    "conv": {"kernel": np.ones((1, 1)), "bias": np.ones(1)},
+    "head": {"kernel": np.ones((1, 1))},
+  }
+  after = run(config, params, [jax.tree.map(lambda w: 0.5 * w, params)])
+  assert float(after["conv"]["kernel"][0, 0]) == pytest.approx(1 - 0.1 * (0.5 + 0.1), rel=1e-6)
+  assert float(after["head"]["kernel"][0, 0]) == pytest.approx(1 - 0.3 * (0.5 + 0.5), rel=1e-6)
+  assert float(after["conv"]["bias"][0]) == 1
+
+
+@pytest.mark.usefixtures("float64")
+def test_until_goes_through_the_schedule_in_a_share_of_the_run():
+  config = make_config(
+    optimizer__name="sgd",
+    optimizer__momentum=0.0,
+    optimizer__weight_decay=0.0,
+    optimizer__learning_rate=0.8,
+    schedule__name="linear",
+    optimizer__rules="fast: until=0.5",
+  )
+  schedule = optim.schedule(config, total_steps=8, warmup_steps=0)
+  params = {"fast": np.zeros(1), "slow": np.zeros(1)}
+  gradient = {"fast": -np.ones(1), "slow": -np.ones(1)}
+  # From 0.8 down to 0 in 8 steps, or in 4.
+  for made, fast, slow in ((1, 0.8, 0.8), (2, 1.4, 1.5), (4, 2.0, 2.6), (6, 2.0, 3.3)):
+    after = run(config, params, [gradient] * made, schedule)
+    assert float(after["fast"][0]) == pytest.approx(fast, rel=1e-5)
+    assert float(after["slow"][0]) == pytest.approx(slow, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd", "lamb", "muon"])
+def test_what_is_frozen_stays_to_the_bit_and_takes_no_gradient(name):
+  config = make_config(optimizer__name=name, optimizer__rules="stem/*: lr=0")
+  params = {"stem": {"kernel": jnp.full((2, 2), 1 / 3)}, "body": {"kernel": jnp.eye(2)}}
+  after = run(config, params, [jax.tree.map(jnp.ones_like, params)] * 2)
+  np.testing.assert_array_equal(after["stem"]["kernel"], params["stem"]["kernel"])
+  assert np.abs(after["body"]["kernel"] - np.eye(2)).max() > 0.01
+  squares = jax.grad(
+    lambda p: sum(jnp.sum(w**2) for w in jax.tree.leaves(optim.without_frozen(p, config)))
+  )(params)
+  np.testing.assert_array_equal(squares["stem"]["kernel"], np.zeros((2, 2)))
+  np.testing.assert_array_equal(squares["body"]["kernel"], 2 * np.eye(2))
+
+
+@pytest.mark.usefixtures("float64")
+def test_rules_without_effect_give_the_updates_of_no_rules():
+  gradients = [random_tree(1), random_tree(2)]
+  for name in ("adam", "sgd", "lamb"):
+    plain = run(make_config(optimizer__name=name), random_tree(0), gradients)
+    ruled = make_config(optimizer__name=name, optimizer__rules="kernel: lr=1; *: decay=1")
+    for one, other in zip(
+      jax.tree.leaves(plain), jax.tree.leaves(run(ruled, random_tree(0), gradients))
+    ):
+      np.testing.assert_array_equal(one, other)
+
+
+def test_a_rule_is_held_against_the_parameters():
+  config = make_config(optimizer__rules="conv1/*: lr=2; head/kernel: lr=0")
+  shapes = {"conv1": {"kernel": jnp.zeros((1, 1))}, "head": {"kernel": jnp.zeros((1, 1))}}
+  optim.check_rules(shapes, config)
+  with pytest.raises(UserError, match=r"'head/kernel' decides about no parameter"):
+    optim.check_rules({"conv1": shapes["conv1"]}, config)
+
+
+# Muon.
+
+
+def published_muon(bank, gradients, rate, momentum=0.0):
+  """airbench94_muon.py's update of one bank, in float64: norm sqrt(outputs), then three Newton-Schulz steps."""
+  outputs = bank.shape[-1]
+  average = 0.0
+  for gradient in gradients:
+    average = momentum * average + gradient
+    x = (gradient + momentum * average).reshape(-1, outputs).T
+    x = x / np.linalg.norm(x)
+    wide = x if x.shape[0] <= x.shape[1] else x.T
+    for _ in range(3):
+      a = wide @ wide.T
+      wide = 3.4445 * wide + (-4.7750 * a + 2.0315 * a @ a) @ wide
+    x = wide if x.shape[0] <= x.shape[1] else wide.T
+    bank = bank * np.sqrt(outputs) / np.linalg.norm(bank) - rate * x.T.reshape(bank.shape)
+  return bank
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("shape", [(3, 3, 2, 5), (1, 1, 4, 4)])
+def test_muon_of_unit_filters_is_the_published_update(shape):
+  config = make_config(
+    optimizer__name="muon",
+    optimizer__muon_momentum=0.0,
+    optimizer__muon_steps=3,
+    optimizer__muon_unit_filters=True,
+    optimizer__weight_decay=0.0,
+  )
+  rng = np.random.default_rng(0)
+  bank, *gradients = rng.normal(size=(4, *shape))
+  after = run(config, {"conv": {"kernel": bank}}, [{"conv": {"kernel": g}} for g in gradients])
+  np.testing.assert_allclose(
+    after["conv"]["kernel"], published_muon(bank, gradients, 0.1), rtol=1e-6, atol=1e-7
+  )
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("rest", ["adam", "sgd"])
+def test_muon_leaves_biases_norms_and_the_head_to_another(rest):
+  fields = {"optimizer__weight_decay": 0.1, "optimizer__decay_bias_and_norm": True}
+  if rest == "sgd":
+    fields |= {"optimizer__momentum": 0.8, "optimizer__nesterov": True}
+  config = make_config(optimizer__name="muon", optimizer__muon_rest=rest, **fields)
+  params = {"conv": random_tree(0), "head": random_tree(1)}
+  gradients = [{"conv": random_tree(s), "head": random_tree(s + 1)} for s in (2, 3)]
+  after = run(config, params, gradients)
+  expected = run(make_config(optimizer__name=rest, **fields), params, gradients)
+  np.testing.assert_allclose(after["conv"]["bias"], expected["conv"]["bias"], rtol=1e-12)
+  for name in ("kernel", "bias"):
+    np.testing.assert_allclose(after["head"][name], expected["head"][name], rtol=1e-12)
+  assert np.abs(after["conv"]["kernel"] - expected["conv"]["kernel"]).max() > 0.01
+
+
+@pytest.mark.usefixtures("float64")
+def test_muons_own_decay_is_decoupled():
+  config = make_config(optimizer__name="muon", optimizer__weight_decay=0.5)
+  params = {"conv": {"kernel": np.full((2, 2), 3.0)}}
+  gradient = {"conv": {"kernel": np.eye(2)}}
+  moved = run(config, params, [gradient])["conv"]["kernel"]
+  still = run(make_config(optimizer__name="muon", optimizer__weight_decay=0.0), params, [gradient])
+  np.testing.assert_allclose(
+    still["conv"]["kernel"] - moved, 0.1 * 0.5 * 3 * np.ones((2, 2)), rtol=1e-9
+  )
