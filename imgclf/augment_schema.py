@@ -48,6 +48,11 @@ AUGMENT: dict[str, Field] = {
     1,
   ),
   "flip": Field(bool, True, "Mirror left and right with probability 1/2."),
+  "flip_alternate": Field(
+    bool,
+    False,
+    "flip: mirror each example every other time that it is shown, not by chance (Jordan 2024).",
+  ),
   "rotation": number(
     float, 0.0, "Rotate by a uniform angle of up to this many degrees either way.", 0, 180
   ),

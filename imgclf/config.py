@@ -209,6 +209,10 @@ def validate(config: Mapping) -> None:
       f"config.augment.cutout: {augment['cutout']} is more than config.dataset.image_size={size}; "
       "choose a smaller square"
     )
+  if augment["flip_alternate"] and not augment["flip"]:
+    raise UserError(
+      "config.augment.flip_alternate: needs config.augment.flip; set it to True, or flip_alternate to False"
+    )
   if batch_size % augment["repeats"]:
     raise UserError(
       f"config.augment.repeats: {augment['repeats']} does not divide config.train.batch_size={batch_size}; "

@@ -69,6 +69,8 @@ class Streamed:
     share = self._config["train"]["batch_size"] // parallel.process_count()
     batch = loader.blank_batch(self._config, share)
     batch["position"] = batch.pop("index").astype(np.int32)
+    if self._config["augment"]["flip_alternate"]:
+      batch["mirror"] = np.zeros(share, bool)
     if self._bad is None:
       del batch["mask"]
     return batch
@@ -105,7 +107,7 @@ class Resident:
         f"{limit / 1e9:,.1f} GB; set it to False or config.dataset.image_size to less"
       )
     self._config = config
-    self._order = Order(len(records), config["seed"])
+    self._size = len(records)
     self._positions = loader.positions(config, parallel.process_index(), parallel.process_count())
     on_error = None if bad is None else bad.add
     self.held = parallel.place(resident.decode(records, config, on_error=on_error))
@@ -116,25 +118,42 @@ class Resident:
     """Returns the per-device function of a call: (state, held, batch) -> (state, metrics)."""
     return steps.resident_call(train_step, self.steps_per_call)
 
-  def batches(self, begun: int, total: int, counts: Iterable[int]) -> Iterator[loader.Batch]:
-    """Yields which examples each call takes, from the step after `begun` on; see `Streamed.batches`."""
+  def batches(
+    self, begun: int, total: int, counts: Iterable[int], seed: int | None = None
+  ) -> Iterator[loader.Batch]:
+    """Yields which examples each call takes, from the step after `begun` on; see `Streamed.batches`.
+
+    Args:
+      begun: see there.
+      total: see there.
+      counts: see there.
+      seed: of the order; none: the run's.
+    """
+    order = Order(self._size, self._config["seed"] if seed is None else seed)
     for count in counts:
       batch = self.blank()
       batch["count"][:] = count
       numbers = np.arange(begun, begun + count)
       places = loader.stream_places(self._config, numbers, self._positions[:, None])
-      batch["index"][:, :count] = self._order.at(places)
+      batch["index"][:, :count] = order.at(places)
+      if "mirror" in batch:
+        batch["mirror"][:, :count] = loader.mirrored(
+          order, self._config, numbers, self._positions[:, None]
+        )
       begun += count
       yield batch
 
   def blank(self) -> loader.Batch:
     """Returns a call's batch that makes one step, on whatever examples."""
     share = len(self._positions)
-    return {
+    batch = {
       "index": np.zeros((share, self.steps_per_call), np.int32),
       "position": self._positions,
       "count": np.ones(share, np.int32),
     }
+    if self._config["augment"]["flip_alternate"]:
+      batch["mirror"] = np.zeros((share, self.steps_per_call), bool)
+    return batch
 
 
 def is_resident(records: loader.Records, config: Mapping[str, Any]) -> bool:

@@ -60,7 +60,9 @@ def augmented(
   mask, (height, width) = batch.get("mask"), batch["image"].shape[1:3]
   batch_key = jax.random.fold_in(_step_key(seed, step), augment.BATCH_STREAM)
   mix = augment.draw_mix(batch_key, pairs[:, 0], (height, width), augment_config, mask)
-  images = augment.train_transform(batch["image"], pairs[:, 0], augment_config, dtype, mix)
+  images = augment.train_transform(
+    batch["image"], pairs[:, 0], augment_config, dtype, mix, batch.get("mirror")
+  )
   if mask is not None:
     images = jnp.where(mask[:, None, None, None], images, 0)
   targets = Targets(batch["label"])
@@ -95,9 +97,9 @@ def make_train_step(
   """Returns the function of one update.
 
   It takes the state and a batch of `image` [batch, size, size, 3] uint8, `label` [batch] int32,
-  `position` [batch] int32 (the example's place in the global batch), `stop` [batch] int32 and, where
-  examples may be bad, `mask` [batch] bool (False: the image is blank and counts for nothing but the batch norm,
-  which sees a picture of the mean colour). It returns the next state and scalar metrics over the global
+  `position` [batch] int32 (the example's place in the global batch), `stop` [batch] int32, with
+  `augment.flip_alternate` `mirror` [batch] bool (which images are mirrored) and, where examples may be bad, `mask`
+  [batch] bool (False: the image is blank and counts for nothing but the batch norm, which sees a picture of the mean colour). It returns the next state and scalar metrics over the global
   batch: `loss` (with smoothing and penalties), `accuracy` (of the label of larger weight), `gradient_norm` (before clipping),
   `learning_rate`, and `stop`, more than 0 where any `stop` of any device was.
 
@@ -215,7 +217,7 @@ def resident_call(
 
   It takes the state, the split (`image` [n, size, size, 3] uint8, `label` [n] int32, and `mask` [n] bool where
   examples may be bad), and which of its examples to take: `index` [batch, most] int32, `count` [batch] int32 (how
-  many of the steps to make, the same in all rows), `position` and `stop` as for `train_step`. Metrics have a leading axis of
+  many of the steps to make, the same in all rows), `mirror` [batch, most], `position` and `stop` as for `train_step`. Metrics have a leading axis of
   `most` steps, of which the first `count` are filled.
   """
 
@@ -223,6 +225,8 @@ def resident_call(
     def step(number: int | jax.Array, state: TrainState) -> tuple[TrainState, Metrics]:
       index = batch["index"][:, number]
       chosen = {name: jnp.take(rows, index, axis=0, mode="clip") for name, rows in split.items()}
+      if "mirror" in batch:
+        chosen["mirror"] = batch["mirror"][:, number]
       return train_step(state, {**chosen, "position": batch["position"], "stop": batch["stop"]})
 
     if most == 1:

@@ -171,6 +171,13 @@ def test_a_damaged_config_json_is_refused_by_field(change, words):
   assert words in str(refused.value)
 
 
+def test_flips_that_alternate_need_flips():
+  with pytest.raises(
+    UserError, match=r"^config\.augment\.flip_alternate: needs config\.augment\.flip;"
+  ):
+    overridden(("augment.flip", "false"), ("augment.flip_alternate", "true"))
+
+
 def test_nesterov_is_for_what_sgd_updates():
   fields = [("optimizer.name", "muon"), ("optimizer.nesterov", "true")]
   with pytest.raises(UserError, match="only sgd has it"):

@@ -55,6 +55,19 @@ def test_a_resident_split_trains_to_the_bits_of_a_streamed_one(config, tmp_path)
   assert one.read_text() == other.read_text()
 
 
+def test_a_call_may_take_the_order_of_another_seed(config):
+  config.augment.flip = config.augment.flip_alternate = True
+  _, records = records_of(config)
+  feed = feeds.Resident(records, config, None)
+  (own,) = feed.batches(5, 6, [1])
+  (other,) = feed.batches(5, 6, [1], seed=3)
+  config.seed = 3
+  (expected,) = feeds.Resident(records, config, None).batches(5, 6, [1])
+  for name in ("index", "mirror"):
+    np.testing.assert_array_equal(other[name], expected[name])
+    assert (other[name] != own[name]).any()
+
+
 def test_several_steps_in_one_call_are_the_steps_one_by_one(config, tmp_path):
   """With the log lines, evaluations and checkpoints where they would be, though no interval is a multiple."""
   single = train(config, tmp_path / "single", resident=True, steps_per_call=1)
@@ -75,6 +88,7 @@ def test_several_steps_in_one_call_are_the_steps_one_by_one(config, tmp_path):
 def test_calls_take_the_examples_of_the_streamed_batches(config, count, monkeypatch):
   """Of each process its share, over the end of an epoch, from any step on."""
   config.train.steps_per_call, config.augment.crop = 3, "center"
+  config.augment.flip = config.augment.flip_alternate = True
   _, records = records_of(config)
   monkeypatch.setattr(parallel, "process_count", lambda: count)
   for process in range(count):
@@ -90,6 +104,7 @@ def test_calls_take_the_examples_of_the_streamed_batches(config, count, monkeypa
         np.testing.assert_array_equal(image[index], expected["image"])
         np.testing.assert_array_equal(label[index], expected["label"])
         np.testing.assert_array_equal(batch["position"], expected["position"])
+        np.testing.assert_array_equal(batch["mirror"][:, number], expected["mirror"])
         made += 1
 
 

@@ -20,7 +20,14 @@ from imgclf.augment import colour, erasing, geometry, mixing, policies
 from imgclf.augment.mixing import is_on as mixes
 from imgclf.augment.mixing import partners
 
-__all__ = ["draw_mix", "eval_transform", "mixes", "normalize", "partners", "train_transform"]
+__all__ = [
+  "draw_mix",
+  "eval_transform",
+  "mixes",
+  "normalize",
+  "partners",
+  "train_transform",
+]
 
 # Each operation draws from its own stream, so that switching one on leaves the others' draws as they
 # were. The numbers are part of what makes a run repeatable: add new ones, never renumber.
@@ -37,6 +44,7 @@ def train_transform(
   augment_config: Mapping,
   dtype: jax.typing.DTypeLike,
   mix: mixing.Mix | None = None,
+  mirrored: jax.Array | None = None,
 ) -> jax.Array:
   """Augments and normalises a training batch by those operations that are on.
 
@@ -49,6 +57,7 @@ def train_transform(
     augment_config: the section `augment` of a validated config.
     dtype: type of the result. The computation is in float32, or in float64 where this is.
     mix: what `draw_mix` returned; none: nothing is mixed.
+    mirrored: [batch] bool, which images are mirrored where `flip_alternate` is on; none: a coin each.
 
   Returns:
     [batch, height, width, 3] of `dtype`, normalised.
@@ -57,7 +66,9 @@ def train_transform(
   if options["crop"] == "padded":
     images = geometry.random_shift(images, _stream(keys, _SHIFT), options["crop_padding"])
   images = _to_float(images, dtype)
-  if options["flip"]:
+  if options["flip"] and mirrored is not None:
+    images = geometry.flip(images, mirrored)
+  elif options["flip"]:
     images = geometry.random_flip(images, _stream(keys, _FLIP))
   images = _move(images, keys, options)
   if options["policy"] != "none":

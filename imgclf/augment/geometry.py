@@ -40,7 +40,16 @@ def random_flip(images: jax.Array, keys: jax.Array) -> jax.Array:
     keys: [batch] typed PRNG keys.
   """
   # A float32 probability, or the draws would be others where 64 bits are the default.
-  mirrored = jax.vmap(lambda key: jax.random.bernoulli(key, jnp.float32(0.5)))(keys)
+  return flip(images, jax.vmap(lambda key: jax.random.bernoulli(key, jnp.float32(0.5)))(keys))
+
+
+def flip(images: jax.Array, mirrored: jax.Array) -> jax.Array:
+  """Mirrors some images left and right.
+
+  Args:
+    images: [batch, height, width, 3] of any type.
+    mirrored: [batch] bool, which of them.
+  """
   return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 

@@ -128,6 +128,16 @@ def stream_places(
   return k * _distinct(config) + positions.astype(np.int64) % _distinct(config)
 
 
+def mirrored(
+  order: Order, config: Mapping[str, Any], k: int | np.ndarray, positions: np.ndarray
+) -> np.ndarray:
+  """Returns which images `augment.flip_alternate` mirrors of those at these positions of global batch k, bool."""
+  repeats = config["augment"]["repeats"]
+  return order.mirrored(
+    stream_places(config, k, positions), positions // _distinct(config), repeats
+  )
+
+
 def train_batches(
   records: Records,
   config: Mapping[str, Any],
@@ -156,8 +166,9 @@ def train_batches(
 
   Returns:
     A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32,
-    `position` [share] int32, the example's place in the global batch, and, with `on_error`, `mask`
-    [share] bool, False where the image is blank.
+    `position` [share] int32, the example's place in the global batch; with `augment.flip_alternate`, `mirror`
+    [share] bool, whether the image is to be mirrored; and, with `on_error`, `mask` [share] bool, False where it
+    is blank.
   """
   size, batch_size = config["dataset"]["image_size"], config["train"]["batch_size"]
   order = Order(len(records), config["seed"])
@@ -179,6 +190,8 @@ def train_batches(
         on_error(error, record.name)
         image[row], mask[row] = 0, False
     made = {"image": image, "label": label, "position": own}
+    if config["augment"]["flip_alternate"]:
+      made["mirror"] = mirrored(order, config, k, own)
     return made if on_error is None else {**made, "mask": mask}
 
   return grain.MapDataset.range(sys.maxsize // batch_size).map(batch)

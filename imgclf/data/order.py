@@ -36,6 +36,24 @@ class Order:
       found[chosen] = _permutation(self._size, self._seed, int(epoch))[within[chosen]]
     return found
 
+  def mirrored(
+    self, places: np.ndarray, showing: np.ndarray | int = 0, showings: int = 1
+  ) -> np.ndarray:
+    """Returns which images are mirrored where each example is so every other time that it is shown.
+
+    A coin by (seed, example) says which way it is shown first (Jordan 2024, https://arxiv.org/abs/2404.00498): after two epochs each way was seen once, where coins alone show half of the examples one way twice.
+
+    Args:
+      places: [...] integers from 0 on, of the stream.
+      showing: of the times that an example is shown in an epoch, the how manieth this is, from 0 on.
+      showings: how many there are.
+
+    Returns:
+      [...] bool.
+    """
+    times = np.asarray(places, np.int64) // self._size * showings + showing
+    return (_coins(self._size, self._seed)[self.at(places)] + times) % 2 == 1
+
 
 # Read-ahead crosses from one epoch into the next, and the report on a divergence looks back.
 @functools.lru_cache(maxsize=3)
@@ -43,3 +61,10 @@ def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
   # The counter keeps away from what the crops draw, whose keys are (seed, place).
   draws = np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, 1]).random_raw(size)
   return np.argsort(draws, kind="stable")
+
+
+@functools.lru_cache(maxsize=1)
+def _coins(size: int, seed: int) -> np.ndarray:
+  # The counter keeps away from the orders'.
+  draws = np.random.Philox(key=[seed, 0], counter=[0, 0, 0, 2]).random_raw(size)
+  return (draws >> 63).astype(np.uint8)

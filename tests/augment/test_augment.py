@@ -49,6 +49,17 @@ def test_the_padded_crop_shifts_in_training_alone():
   )
 
 
+# Flips.
+
+
+def test_flips_are_those_that_are_handed_in():
+  images, mirrored = make_images(), jnp.array([True, False, True, False])
+  section = make_section(flip_alternate=True, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+  flipped = augment.train_transform(images, make_keys(), section, jnp.float32, None, mirrored)
+  expected = np.stack([images[0, :, ::-1], images[1], images[2, :, ::-1], images[3]])
+  np.testing.assert_allclose(flipped, expected, rtol=1e-6)
+
+
 # Normalisation.
 
 

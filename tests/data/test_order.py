@@ -41,3 +41,28 @@ def test_every_place_is_equally_likely_for_an_example():
     counts = (order == example).sum(axis=0)
     # 500 expected, standard deviation 20.9: five of them either way.
     assert abs(counts - epochs / size).max() < 105, counts
+
+
+def test_an_example_is_mirrored_every_other_time_that_it_is_shown():
+  size, epochs, order = 31, 6, Order(31, seed=4)
+  places = np.arange(size * epochs)
+  examples, mirrored = order.at(places), order.mirrored(places)
+  first = {}
+  for example in range(size):
+    shown = mirrored[examples == example]
+    assert (shown[1:] != shown[:-1]).all() and len(shown) == epochs
+    first[example] = shown[0]
+  assert 5 < sum(first.values()) < 26  # of 31 coins; five standard deviations either way
+  assert any(Order(31, seed=5).mirrored(places) != mirrored)
+  np.testing.assert_array_equal(order.mirrored(places[40:50]), mirrored[40:50])
+
+
+def test_times_within_an_epoch_alternate_too():
+  """Three times an epoch: a copy is another time, and the next epoch goes on where this one ended."""
+  order, places = Order(7, seed=0), np.arange(14)
+  times = np.stack([order.mirrored(places, copy, 3) for copy in range(3)])
+  np.testing.assert_array_equal(times[0], ~times[1])
+  np.testing.assert_array_equal(times[0], times[2])
+  by_example = {e: times[:, order.at(places) == e].T.reshape(-1) for e in range(7)}
+  for shown in by_example.values():
+    assert (shown[1:] != shown[:-1]).all() and len(shown) == 6
