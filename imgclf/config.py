@@ -213,6 +213,10 @@ def validate(config: Mapping) -> None:
     raise UserError(
       "config.augment.flip_alternate: needs config.augment.flip; set it to True, or flip_alternate to False"
     )
+  if config["eval"]["tta"] == "flip_translate" and size < 2:
+    raise UserError(
+      f"config.eval.tta: flip_translate shifts by a pixel, and config.dataset.image_size is {size}; set it to none"
+    )
   if batch_size % augment["repeats"]:
     raise UserError(
       f"config.augment.repeats: {augment['repeats']} does not divide config.train.batch_size={batch_size}; "

@@ -332,6 +332,7 @@ class Loop:
         raise memory.refusal(error, size, "config.eval.batch_size") from error
       figures = metrics.figures(predictions, plan.source.classes)
       if parallel.process_index() == 0:
-        plan.folder.write_evaluation("validation", step, {"temperature": 1.0, **figures})
+        how = {"temperature": 1.0, "tta": plan.config["eval"]["tta"]}
+        plan.folder.write_evaluation("validation", step, {**how, **figures})
     self.shown.log(step, "validation", figures)
     return {name: value for name, value in figures.items() if isinstance(value, int | float)}

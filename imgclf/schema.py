@@ -215,6 +215,14 @@ SCHEMA: dict[str, dict[str, Field]] = {
       may_change=True,
     ),
     **duration("every", "Interval between evaluations of the validation split"),
+    "tta": choice(
+      "none",
+      "Test-time augmentation: logits are means over views of an image, `flip` (2) or `flip_translate` (6), in "
+      "evaluation, on the way as well, and in prediction.",
+      "none",
+      "flip",
+      "flip_translate",
+    ),
     "bad_images": choice(
       "error",
       "An image that can't be decoded is an `error`, or counts as a `wrong` answer.",

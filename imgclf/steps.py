@@ -256,7 +256,8 @@ def make_eval_step(
   """Returns the function that judges one batch, used by evaluation and prediction alike.
 
   Logits are divided by `temperature` (Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 9), which
-  moves probabilities and the loss but no class's rank. 
+  moves probabilities and the loss but no class's rank. With `eval.tta` they are means over views of an image, see
+  `imgclf.augment.views`.
 
   It takes the variables (see `TrainState.variables`) and a batch of `image` [batch, size, size, 3]
   uint8 and `label` [batch] int32, and returns, example by example: `loss` [batch] float32 in nats
@@ -267,13 +268,14 @@ def make_eval_step(
   dtype = jnp.dtype(config["model"]["dtype"])
 
   def eval_step(variables, batch: Batch) -> dict[str, jax.Array]:
-    images = augment.eval_transform(batch["image"], config["augment"], dtype)
-    handed: dict[str, jax.Array] = {}
-    if features:
+    def apply(pixels: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+      images = augment.eval_transform(pixels, config["augment"], dtype)
+      if not features:
+        return model.apply(variables, images, train=False), {}
       logits, state = model.apply(variables, images, train=False, mutable=["intermediates"])
-      handed["features"] = state["intermediates"]["pre_logits"].astype(jnp.float32)
-    else:
-      logits = model.apply(variables, images, train=False)
+      return logits, {"features": state["intermediates"]["pre_logits"].astype(jnp.float32)}
+
+    logits, handed = augment.over_views(apply, batch["image"], config["eval"]["tta"])
     logits = logits / temperature
     probabilities = jax.nn.softmax(logits).astype(jnp.float32)
     _, best = jax.lax.top_k(logits, min(5, logits.shape[1]))

@@ -85,6 +85,7 @@ def test_an_override_is_read_as_the_fields_type(path, text, value):
     ("optimizer.nesterov", "true", ["only sgd has it"]),
     ("optimizer.muon_unit_filters", "true", ["only muon has it"]),
     ("optimizer.rules", "head", ["is no rule", "PATTERN: lr=2"]),
+    ("eval.tta", "flips", ["one of none, flip, flip_translate", "did you mean flip?"]),
     ("optimizer.ema_decay", "1.0", ["a number >= 0 and < 1"]),
     ("seed", "-1", ["an integer >= 0"]),
     ("seed", "{[]:1}", ["an integer >= 0"]),
@@ -176,6 +177,12 @@ def test_flips_that_alternate_need_flips():
     UserError, match=r"^config\.augment\.flip_alternate: needs config\.augment\.flip;"
   ):
     overridden(("augment.flip", "false"), ("augment.flip_alternate", "true"))
+
+
+def test_a_shift_needs_a_second_pixel():
+  fields = [("eval.tta", "flip_translate"), ("dataset.image_size", "1"), ("augment.crop", "center")]
+  with pytest.raises(UserError, match=r"^config\.eval\.tta: flip_translate shifts by a pixel"):
+    overridden(*fields)
 
 
 def test_nesterov_is_for_what_sgd_updates():

@@ -223,8 +223,38 @@ def test_features_are_handed_out_only_where_they_are_asked_for():
   np.testing.assert_allclose(more["features"], expected, rtol=1e-4, atol=1e-6)
 
 
-# Two updates of a network with batch norm (resnet18) or dropout (cnn) and random augmentation, in a fresh
-# process.
+@pytest.mark.parametrize(("tta", "shifts"), [("flip", [1]), ("flip_translate", [1, 0, 2])])
+def test_test_time_augmentation_is_the_weighted_mean_of_explicit_views(tta, shifts):
+  """Weights of Jordan 2024: half for what is not shifted, a quarter for each shift; half of it for each mirror image."""
+  config = lenet_config()
+  model, begin, _ = make(config)
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), begin.params)
+  variables, batch = parallel.replicate({"params": params}), random_batch(8, 32)
+
+  def judged(pixels, tta="none"):
+    config.eval.tta = tta
+    result = parallel.pmap(steps.make_eval_step(model, config, 1.0))(
+      variables, parallel.shard({**batch, "image": np.ascontiguousarray(pixels)})
+    )
+    return {name: parallel.unshard(value) for name, value in result.items()}
+
+  padded = np.pad(batch["image"], ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+  logits = np.zeros((8, CLASSES))
+  for weight, shift in zip([1.0] if tta == "flip" else [0.5, 0.25, 0.25], shifts):
+    view = padded[:, shift : shift + 32, shift : shift + 32]
+    for side in (view, view[:, :, ::-1]):
+      # A softmax is the logits' but for a constant of each example.
+      logits += weight / 2 * np.log(judged(side)["probabilities"])
+  p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+  result = judged(batch["image"], tta)
+  np.testing.assert_allclose(result["probabilities"], p, rtol=1e-4)
+  np.testing.assert_allclose(result["loss"], -np.log(p[np.arange(8), batch["label"]]), rtol=1e-4)
+  assert np.abs(p - judged(batch["image"])["probabilities"]).max() > 1e-3
+
+
+# Two updates of a network with batch norm (resnet18; airbench94 by Muon) or dropout (cnn) and random augmentation, in
+# a fresh process.
 PARITY = """
 import json, sys
 import jax, numpy as np
@@ -241,12 +271,17 @@ if config.model.name == "resnet18":
   config.model.stem = "cifar"
   # Two blocks, the second with a shortcut of its own, compile in seconds.
   models._MODELS["resnet18"], resnet.WIDTHS = models._resnet(False, 1, 1), (64, 128)
-else:
+elif config.model.name == "cnn":
   config.model.dropout_rate = 0.5
 config.dataset.image_size = size
 config.augment.rotation = 20.0
 config.augment.update(json.loads(sys.argv[5]))
 config.optimizer.update(name="sgd", learning_rate=0.05, weight_decay=1e-4, clip_norm=5.0)
+if config.model.name == "airbench94":
+  fields = {"widths": (8, 16, 16)}
+  models._MODELS["airbench94"] = models._Entry("airbench", "Airbench", 9, fields, batch_norm=True)
+  config.optimizer.update(name="muon", muon_steps=2, muon_unit_filters=True)
+  config.optimizer.rules = "whitening/*: lr=0; */bias: lr=9"
 _, begin, step = test_steps.make(config)
 current, losses = parallel.replicate(begin), []
 for seed in range(2):
@@ -265,6 +300,7 @@ print(json.dumps({"losses": losses, "devices": jax.device_count(), "same": same}
   [
     ("resnet18", 8, "float64", 1e-12, {}),
     ("resnet18", 8, "float32", 1e-5, {}),
+    ("airbench94", 9, "float64", 1e-12, {}),
     (
       *("cnn", 24, "float64", 1e-12),
       {

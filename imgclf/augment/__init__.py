@@ -19,12 +19,14 @@ import jax.numpy as jnp
 from imgclf.augment import colour, erasing, geometry, mixing, policies
 from imgclf.augment.mixing import is_on as mixes
 from imgclf.augment.mixing import partners
+from imgclf.augment.views import over_views
 
 __all__ = [
   "draw_mix",
   "eval_transform",
   "mixes",
   "normalize",
+  "over_views",
   "partners",
   "train_transform",
 ]

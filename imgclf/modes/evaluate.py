@@ -47,7 +47,13 @@ def evaluate_run(
   variables = parallel.replicate(run.variables)
   predictions = judge(eval_step, variables, split_batches(records, config), len(records), label_map)
   figures = metrics.figures(predictions, run.classes)
-  result = {"split": split, "step": run.step, "temperature": run.temperature, **figures}
+  result = {
+    "split": split,
+    "step": run.step,
+    "temperature": run.temperature,
+    "tta": config["eval"]["tta"],
+    **figures,
+  }
   if dataset is not None:
     result["dataset"] = config["dataset"]["name"]
   return result
@@ -101,8 +107,8 @@ def run(
     quiet: print nothing.
 
   Returns:
-    split, step, temperature, n, loss, accuracy, top5_accuracy, precision_macro, recall_macro, f1_macro, ece,
-    per_class, confusion_matrix; see `imgclf.metrics.figures`. The temperature is that of the run's calibration,
+    split, step, temperature, tta, n, loss, accuracy, top5_accuracy, precision_macro, recall_macro, f1_macro,
+    ece, per_class, confusion_matrix; see `imgclf.metrics.figures`. The temperature is that of the run's calibration,
     1 where there is none; loss and ece are with it.
 
   Raises:
