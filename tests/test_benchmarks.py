@@ -152,3 +152,54 @@ def test_correlations_are_told_of_whole_maps_of_their_middle_and_of_those_that_a
   assert whole == pytest.approx((1 + expected) / 2)
   assert middle == pytest.approx(1)
   assert empty == pytest.approx(1 / 3)
+
+
+# What airbench94_muon.py prints: of a warm-up, then of two runs.
+TABLE = """\
+---------------------------------------------------------------------------------
+|  run     |  epoch  |  train_acc  |  val_acc  |  tta_val_acc  |  time_seconds  |
+---------------------------------------------------------------------------------
+|  warmup  |      0  |     0.1010  |   0.1000  |               |        0.5000  |
+|          |   eval  |     0.1010  |   0.1000  |       0.1001  |        9.0000  |
+|       0  |      7  |     0.9700  |   0.9380  |               |        2.5000  |
+|          |   eval  |     0.9700  |   0.9380  |       0.9400  |        2.6000  |
+|       1  |      7  |     0.9700  |   0.9390  |               |        2.5000  |
+|          |   eval  |     0.9700  |   0.9390  |       0.9420  |        2.4000  |
+"""
+
+
+def test_the_peer_of_the_speed_run_is_stopped_after_as_many_runs(script, tmp_path):
+  speedrun = script("speedrun")
+  (tmp_path / speedrun.SCRIPT).write_text(
+    f"import time\nprint({TABLE!r}, flush=True)\ntime.sleep(600)"
+  )
+  told = speedrun.run_peer(tmp_path, seeds=2)
+  assert told["runs"] == 2 and told["accuracy"] == [0.94, 0.942] and told["seconds"] == [2.6, 2.4]
+  assert told["accuracy_mean"] == pytest.approx(0.941)
+  # Of two values the sample deviation is their distance by the root of 2.
+  assert told["seconds_std"] == pytest.approx(0.2 / 2**0.5)
+  assert speedrun.line("peer", told).split() == (
+    "peer 94.10% +- 0.14% in 2.500 +- 0.141 s, 2 seeds".split()
+  )
+
+
+def test_a_peer_that_does_not_run_is_skipped_with_its_last_line(script, tmp_path):
+  speedrun = script("speedrun")
+  assert speedrun.run_peer(tmp_path, seeds=2) == {
+    "skipped": f"there is no airbench94_muon.py in {tmp_path}"
+  }
+  (tmp_path / speedrun.SCRIPT).write_text("import no_such_module")
+  told = speedrun.run_peer(tmp_path, seeds=2)
+  assert told == {"skipped": "ModuleNotFoundError: No module named 'no_such_module'"}
+
+
+def test_what_is_made_ahead_keeps_its_order_and_its_errors(script):
+  speedrun = script("speedrun")
+  assert list(speedrun.ahead(iter("abc"))) == ["a", "b", "c"]
+
+  def failing():
+    yield "a"
+    raise OSError("gone")
+
+  with pytest.raises(OSError, match="gone"):
+    list(speedrun.ahead(failing()))
