@@ -232,7 +232,9 @@ def _muon(config: Mapping) -> optax.GradientTransformation:
   adam = optax.scale_by_adam(options["b1"], options["b2"], options["epsilon"])
   rest = {"adam": [adam, _decay(config)], "sgd": [_decay(config), _momentum(options)]}
   orthogonal = muon.orthogonal_updates(
-    momentum=options["muon_momentum"], steps=options["muon_steps"]
+    momentum=options["muon_momentum"],
+    steps=options["muon_steps"],
+    dtype=jnp.dtype(config["model"]["dtype"]),
   )
   return optax.partition(
     {

@@ -32,12 +32,13 @@ COMMANDS = (
   "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest -n auto",
 )
 
-# Flags of other commands: tfds, srun, ruff, XLA, pip, uv.
+# Flags of other commands: tfds, srun, ruff, XLA, pip, uv, the speed run.
 FOREIGN_FLAGS = {
   *("file_format", "dataset_version_dir", "out_file_format"),
   *("nodes", "ntasks-per-node", "gpus-per-node", "signal"),
   *("check", "xla_gpu_deterministic_ops"),
   *("require-hashes", "no-deps", "no-build-isolation"),
+  *("seeds", "peer"),
   *("universal", "python-version", "extra", "group", "generate-hashes", "upgrade"),
 }
 # Files that CONTRIBUTING.md tells how to add.
