@@ -144,3 +144,30 @@ def test_evaluation_uses_the_running_statistics():
     np.testing.assert_allclose(layer.apply(variables, x), [[-1.0], [2.0]], rtol=1e-12)
     y = layer.apply(variables, x, jnp.asarray([[0.5], [1.0]]), True)
     np.testing.assert_allclose(y, [[0.0], [3.0]], rtol=1e-12)
+
+
+def test_without_a_scale_and_with_other_constants_it_is_flaxs_too():
+  with jax.enable_x64(True):
+    x, weights = normal(8, 3, 5, 4) * 2 + 0.5, normal(8, 3, 5, 4, seed=1)
+    variables = {
+      "params": {"bias": normal(4, seed=4)},
+      "batch_stats": {"mean": normal(4, seed=5), "var": normal(4, seed=6) ** 2},
+    }
+    options = {"use_scale": False, "momentum": 0.6, "epsilon": 0.3, "dtype": jnp.float64}
+    layers = (
+      nn.BatchNorm(use_running_average=False, param_dtype=jnp.float64, **options),
+      fused.BatchNorm(train=True, param_dtype=jnp.float64, axis_name=None, **options),
+    )
+
+    def everything(layer):
+      def apply(variables, x):
+        return layer.apply(variables, x, mutable=["batch_stats"])
+
+      y, pullback, updated = jax.vjp(apply, variables, x, has_aux=True)
+      of_variables, of_x = pullback(weights)
+      return y, updated, of_variables["params"], of_x
+
+    expected, found = map(everything, layers)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), expected, found
+    )
