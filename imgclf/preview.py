@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from imgclf import augment, losses, steps
 from imgclf.data import datasets, images, loader
+from imgclf.data.order import Order
 from imgclf.text import printable
 
 ROWS = 8  # examples: an even number, so that each has its partner in a mix
@@ -64,6 +65,10 @@ def sheet(
       "position": np.arange(len(examples), dtype=np.int32),
       "mask": np.array([readable for _, readable in cropped]),
     }
+    if config["augment"]["flip_alternate"]:
+      # In step 1 as in training; then the other way each time, as in the epochs after it.
+      order = Order(len(records), config["seed"])
+      batch["mirror"] = loader.mirrored(order, config, 0, batch["position"]) ^ bool(step % 2)
     seen, targets = seen_by_step(batch, jnp.int32(step))
     captions = _captions(jax.device_get(targets), classes)
     columns.append((f"step {step + 1}", list(_pixels(seen, config["augment"])), captions))

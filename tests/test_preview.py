@@ -98,3 +98,16 @@ def test_captions_are_printable_and_of_a_mix_two_lines():
 
   assert captions(0.25) == ["75% cat\n25% dög\\x1b"]
   assert captions(0.0) == ["cat"]
+
+
+def test_flips_that_alternate_begin_as_training_does_and_alternate(config):
+  config.augment.crop, config.augment.flip_alternate = "center", True
+  found = pictures(preview.sheet(Noise(), CLASSES, config), 1)
+  batches = train_batches(Noise(), config, on_error=lambda error, name: None)
+  batch = batches[0]
+  for row, mirrored, readable in zip(found, batch["mirror"], batch["mask"]):
+    if not readable:
+      continue
+    for step, picture in enumerate(row[1:]):
+      side = row[0][:, ::-1] if mirrored ^ (step % 2 == 1) else row[0]
+      np.testing.assert_array_equal(picture, side)
