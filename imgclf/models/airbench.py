@@ -96,7 +96,7 @@ class Airbench(nn.Module):
   does, with logits divided by its inputs: the loss of an untrained network is near ln(classes), not at it. Takes
   images from 9 pixels on: 9 -> 8 -> 4 -> 2 -> 1.
 
-  Three updates of the recipe in float64 equal those of that script to 1e-7 of each array's move, but for pixels that
+  Three updates of the recipe in float64 equal those of that script to 2e-7 of each array's move, but for pixels that
   tie in a pooling window, as in a blank sky: here they share its gradient, there the first one takes it all.
 
   It is meant to be trained with `whitening/kernel` as `fitted` sets it, frozen. Features: `stem`, `stage1` to `stage3`,
