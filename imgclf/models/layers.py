@@ -227,7 +227,9 @@ def _windows(x: jax.Array, size: int) -> jax.Array:
   """[batch, rows, size, columns, size, channels], without what is left over at the far end."""
   batch, height, width, channels = x.shape
   rows, columns = height // size, width // size
-  x = x[:, : rows * size, : columns * size]
+  # Not by an index: with a batch of unknown size, as in an export, that is a gather.
+  x = jax.lax.slice_in_dim(x, 0, rows * size, axis=1)
+  x = jax.lax.slice_in_dim(x, 0, columns * size, axis=2)
   return x.reshape(batch, rows, size, columns, size, channels)
 
 
