@@ -24,6 +24,7 @@ if TYPE_CHECKING:
   from imgclf.modes.benchmark import run as benchmark
   from imgclf.modes.check import run as check
   from imgclf.modes.evaluate import run as evaluate
+  from imgclf.modes.export import run as export
   from imgclf.modes.predict import run as predict
   from imgclf.modes.train import run as train
   from imgclf.prediction import Prediction as Prediction
@@ -41,6 +42,7 @@ _SOURCES = {
   "benchmark": ("imgclf.modes.benchmark", "run"),
   "check": ("imgclf.modes.check", "run"),
   "evaluate": ("imgclf.modes.evaluate", "run"),
+  "export": ("imgclf.modes.export", "run"),
   "create_model": ("imgclf.models", "create"),
   "model_names": ("imgclf.models", "names"),
   "predict": ("imgclf.modes.predict", "run"),

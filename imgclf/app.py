@@ -25,6 +25,7 @@ Train:    launch.py --config=configs/digits.py [--workdir=DIR] [--config.KEY=X]
 Evaluate: launch.py --mode=eval --workdir=DIR [--split=test] [--step=best]
 Predict:  launch.py --mode=predict --workdir=DIR --images=PATH [--output=FILE]
 Check:    launch.py --mode=check --config=configs/digits.py [--output=FILE.json]
+Export:   launch.py --mode=export --workdir=DIR --format=onnx --output=FOLDER
 Measure:  launch.py --mode=benchmark --config=configs/digits.py [--parts=step]
 
 A run is the folder --workdir; the same command again goes on where it stopped.
@@ -45,6 +46,7 @@ MODES = {
     "explain",
     "explain_dir",
   ),
+  "export": ("workdir", "step", "format", "output", "images"),
   "check": ("config", "output", "preview"),
   "benchmark": ("config", "output", "parts", "trace"),
 }
@@ -77,11 +79,14 @@ def define_flags() -> flags.FlagValues:
     "images",
     None,
     "predict: image files, folders and patterns such as 'photos/**/*.jpg', separated by commas; @FILE: "
-    "a list of paths, one a line; -: such a list on standard input.",
+    "a list of paths, one a line; -: such a list on standard input. export: files and folders to verify on.",
   )
   string(
-    "output", None, "File to write; predict: ends in .csv, .jsonl or .parquet, others: in .json."
+    "output",
+    None,
+    "File to write; predict: ends in .csv, .jsonl or .parquet, others: in .json; export: a new folder.",
   )
+  string("format", None, "export: stablehlo, savedmodel or onnx.")
   string("preview", None, "check: a picture of augmented training examples to write, FILE.png.")
   string(
     "parts", None, "benchmark: what to measure, of decode,input,step,train,eval; all if left out."
@@ -220,11 +225,14 @@ def _eval(values: flags.FlagValues) -> None:
   )
 
 
+def _images(given: str) -> list[str]:
+  # A comma separates paths, unless it is part of the one path that was given.
+  return [given] if os.path.exists(given) else given.split(",")
+
+
 def _predict(values: flags.FlagValues) -> None:
   workdir = _required(values, "workdir", "runs/digits")
-  given = _required(values, "images", "photo.jpg")
-  # A comma separates paths, unless it is part of the one path that was given.
-  images = [given] if os.path.exists(given) else given.split(",")
+  images = _images(_required(values, "images", "photo.jpg"))
   from imgclf.modes import predict
 
   predict.run(
@@ -238,6 +246,16 @@ def _predict(values: flags.FlagValues) -> None:
     explain=values.explain,
     explain_dir=values.explain_dir,
   )
+
+
+def _export(values: flags.FlagValues) -> None:
+  workdir = _required(values, "workdir", "runs/digits")
+  chosen = _required(values, "format", "onnx")
+  output = _required(values, "output", "exported")
+  from imgclf.modes import export
+
+  images = None if values.images is None else _images(values.images)
+  export.run(workdir, format=chosen, output=output, step=values.step, images=images)
 
 
 def _check(values: flags.FlagValues, config: configs.ConfigDict) -> None:
@@ -281,7 +299,7 @@ def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:
     else:
       (_check if values.mode == "check" else _benchmark)(values, config)
   else:
-    (_eval if values.mode == "eval" else _predict)(values)
+    {"eval": _eval, "predict": _predict, "export": _export}[values.mode](values)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ LAYERS = (
   ("imgclf.loop",),
   (
     *("imgclf.judge", "imgclf.plan", "imgclf.run", "imgclf.findings", "imgclf.feeds"),
-    *("imgclf.stoppable", "imgclf.preview", "imgclf.prediction_files"),
+    *("imgclf.stoppable", "imgclf.preview", "imgclf.prediction_files", "imgclf.exporting"),
   ),
   ("imgclf.prediction",),
   ("imgclf.classifier",),
@@ -52,16 +52,21 @@ LAYERS = (
 )
 LAYER_OF = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 
-# Libraries that one place alone knows. TensorFlow has none: no mode may load it.
+# Libraries that one place alone knows. TensorFlow's is loaded only for the export that is its own format.
 OWNERS = {
   "grain": {"imgclf.data.loader"},
+  "onnx": {
+    *("imgclf.exporting.onnx_file", "imgclf.exporting.onnx_graph"),
+    "imgclf.exporting.onnx_operators",
+  },
+  "onnxruntime": {"imgclf.exporting.onnx_file"},
   "orbax": {"imgclf.array_files"},
   "pyarrow": {"imgclf.prediction_files"},
   "rich": {"imgclf.progress", "imgclf.tables"},
   "simplejpeg": {"imgclf.data.images"},
   "sklearn": {"imgclf.data.digits"},
   "tensorboardX": {"imgclf.tensorboard"},
-  "tensorflow": set(),
+  "tensorflow": {"imgclf.exporting.savedmodel"},
   "tensorflow_datasets": {"imgclf.data.digits", "imgclf.data.splits", "imgclf.data.tfds_sets"},
 }
 
