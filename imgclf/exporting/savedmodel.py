@@ -1,7 +1,8 @@
-"""TensorFlow's SavedModel by jax2tf: the weights as variables, the program as StableHLO in one operation.
+"""TensorFlow's SavedModel: the weights as variables, the program as StableHLO in one operation, `XlaCallModule`.
 
 The only place that knows TensorFlow. Runs where TensorFlow does, TensorFlow Serving among them; TensorFlow Lite
-and TensorFlow.js do not have the operation (`XlaCallModule`).
+and TensorFlow.js do not have the operation. jax2tf, which makes the same, writes StableHLO of a version that a
+TensorFlow older than the JAX beside it can't read: that of JAX 0.12 is too new for TensorFlow 2.21, its latest.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,14 +11,19 @@ import os
 import pathlib
 from typing import Any
 
+import jax
+from jax import export
+from jaxlib.mlir.dialects import stablehlo as dialect
 import numpy as np
 
 # Else its start-up writes lines about CPU instructions on stderr; what the user says of them stays.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-from jax.experimental import jax2tf
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import (
+  xla,
+)  # not of TensorFlow's public API, but what jax2tf calls
 
 from imgclf.exporting.classifier import Classifier
 from imgclf.exporting.stablehlo import PLATFORMS
@@ -35,29 +41,40 @@ def probabilities(pixels):
   return model.signatures["serving_default"](pixels=tf.constant(pixels))["probabilities"].numpy()
 """
 
+# Of StableHLO; what networks use has been there since, and every later version reads it.
+_OLD_ENOUGH = "1.0.0"
+
 
 class _Module(tf.Module):
   """What is saved: the weights, two signatures, and the classes as an asset."""
 
   def __init__(self, classifier: Classifier, classes_file: pathlib.Path):
     super().__init__()
+    (batch,) = export.symbolic_shape("batch")
+    exporter = export.export(jax.jit(classifier.probabilities), platforms=PLATFORMS)
+    program = exporter(*classifier.specs(batch))
+    portable = dialect.deserialize_portable_artifact_str(program.mlir_module_serialized)
+    portable = dialect.serialize_portable_artifact_str(portable, _OLD_ENOUGH)
+    # In the order in which JAX takes a dict apart.
     self.weights = [
-      tf.Variable(value, trainable=False, name=name) for name, value in classifier.weights.items()
+      tf.Variable(classifier.weights[name], trainable=False, name=name)
+      for name in sorted(classifier.weights)
     ]
     self.classes = tf.saved_model.Asset(str(classes_file))
-    call = jax2tf.convert(
-      lambda weights, pixels: classifier.probabilities(
-        dict(zip(classifier.weights, weights, strict=True)), pixels
-      ),
-      polymorphic_shapes=[None, "(batch, ...)"],
-      native_serialization_platforms=PLATFORMS,
-      with_gradient=False,
-    )
     shape = (None, classifier.size, classifier.size, 3)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8, name="pixels")])
     def probabilities(pixels: Any) -> dict[str, Any]:
-      return {"probabilities": call(self.weights, pixels)}
+      arguments = [*self.weights, pixels]
+      (result,) = xla.call_module(
+        [arguments[place] for place in program.module_kept_var_idx],
+        version=program.calling_convention_version,
+        module=portable,
+        Sout=[(None, len(classifier.classes))],
+        Tout=[tf.float32],
+        platforms=[name.upper() for name in program.platforms],
+      )
+      return {"probabilities": result}
 
     @tf.function(autograph=False, input_signature=[])
     def classes() -> dict[str, Any]:
