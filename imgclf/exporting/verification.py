@@ -16,7 +16,8 @@ Function = Callable[[np.ndarray], np.ndarray]
 TOLERANCE = 1e-5
 # Images in the larger batch, and how many of the first also come alone.
 BATCH = 16
-_LATENCY_SECONDS, _LEAST_CALLS, _MOST_CALLS = 2.0, 5, 200
+_LATENCY_SECONDS, _SETTLING_SECONDS = 2.0, 0.02
+_CALLS, _LEAST_TURNS, _MOST_TURNS = 10, 2, 20
 
 
 def batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
@@ -53,7 +54,10 @@ def largest_difference(ours: Function, theirs: Function, pixels: np.ndarray) -> 
 
 
 def latencies(functions: list[Function], image: np.ndarray) -> list[float]:
-  """Returns the median milliseconds that each takes for one image, taking turns so that other work hits all alike.
+  """Returns the median milliseconds that each takes for one image; they take turns, so that other work hits all alike.
+
+  What is called in the first moments of a turn is not counted: the threads of the other runtime may still be
+  spinning, in wait for more work.
 
   Args:
     functions: called once before they are timed.
@@ -63,11 +67,17 @@ def latencies(functions: list[Function], image: np.ndarray) -> list[float]:
     function(image)
   times: list[list[float]] = [[] for _ in functions]
   began = time.perf_counter()
-  while len(times[0]) < _MOST_CALLS and (
-    len(times[0]) < _LEAST_CALLS or time.perf_counter() - began < _LATENCY_SECONDS
-  ):
+  for turn in range(_MOST_TURNS):
+    if turn >= _LEAST_TURNS and time.perf_counter() - began > _LATENCY_SECONDS:
+      break
     for function, taken in zip(functions, times):
-      start = time.perf_counter()
-      function(image)
-      taken.append(time.perf_counter() - start)
+      began_turn = time.perf_counter()
+      while True:
+        function(image)
+        if time.perf_counter() - began_turn > _SETTLING_SECONDS:
+          break
+      for _ in range(_CALLS):
+        start = time.perf_counter()
+        function(image)
+        taken.append(time.perf_counter() - start)
   return [1000 * statistics.median(taken) for taken in times]
