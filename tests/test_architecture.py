@@ -54,6 +54,7 @@ LAYER_OF = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 
 # Libraries that one place alone knows. TensorFlow's is loaded only for the export that is its own format.
 OWNERS = {
+  "flatbuffers": {"imgclf.exporting.stablehlo"},
   "grain": {"imgclf.data.loader"},
   "onnx": {
     *("imgclf.exporting.onnx_file", "imgclf.exporting.onnx_graph"),

@@ -20,6 +20,9 @@ Weights = dict[str, Any]
 # bfloat16 depend on where a compiler rounds, to 1e-2 of a probability, so no two runtimes would agree on them.
 DTYPE = "float32"
 
+# What programs of XLA are exported for, all in one.
+PLATFORMS = ("cpu", "cuda", "tpu")
+
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:

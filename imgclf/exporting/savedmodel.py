@@ -25,8 +25,7 @@ from tensorflow.compiler.tf2xla.python import (
   xla,
 )  # not of TensorFlow's public API, but what jax2tf calls
 
-from imgclf.exporting.classifier import Classifier
-from imgclf.exporting.stablehlo import PLATFORMS
+from imgclf.exporting.classifier import PLATFORMS, Classifier
 
 MODEL = "model"
 RUNTIME = ("tensorflow",)

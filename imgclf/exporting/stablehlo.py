@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping
 import pathlib
 from typing import Any
 
+import flatbuffers  # noqa: F401 - what JAX reads and writes programs with, but does not bring
 import jax
 from jax import export
 import numpy as np
 
-from imgclf.exporting.classifier import Classifier
+from imgclf.exporting.classifier import PLATFORMS, Classifier
 
 PROGRAM, WEIGHTS = "model.stablehlo", "weights.npz"
-PLATFORMS = ("cpu", "cuda", "tpu")
-RUNTIME = ("jax",)
+RUNTIME = ("jax", "flatbuffers")
 
 LOAD = f"""\
 import jax

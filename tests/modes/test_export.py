@@ -19,7 +19,7 @@ import imgclf
 from imgclf import app, exporting, models
 from imgclf.data import datasets
 from imgclf.errors import UserError
-from imgclf.exporting import classifier, stablehlo
+from imgclf.exporting import classifier
 from imgclf.modes import export
 from imgclf.run_folder import RunFolder
 
@@ -31,8 +31,9 @@ def needs(package):
   return pytest.mark.skipif(missing, reason=f"needs the extra `export`: {package}")
 
 
+stablehlo_runs = needs("flatbuffers")
 FORMATS = [
-  "stablehlo",
+  pytest.param("stablehlo", marks=stablehlo_runs),
   pytest.param("onnx", marks=[needs("onnx"), needs("onnxruntime")]),
 ]
 
@@ -164,6 +165,7 @@ def test_an_onnx_file_tells_its_classes_and_preprocessing(exported):
   assert [x.name for x in (*session.get_inputs(), *session.get_outputs())] == ["pixels", "probabilities"]  # fmt: skip
 
 
+@stablehlo_runs
 def test_the_card_has_the_figures_of_the_evaluation_of_this_step(exported, workdir):
   step = imgclf.load(workdir).step
   figures = RunFolder(workdir).read_evaluation("test", step)
@@ -173,7 +175,10 @@ def test_the_card_has_the_figures_of_the_evaluation_of_this_step(exported, workd
   assert "calibrated by one temperature" in card and "Not stated" in card
 
 
+@stablehlo_runs
 def test_other_weights_in_the_files_are_refused_and_nothing_is_left(workdir, tmp_path, monkeypatch):
+  stablehlo = exporting.open("stablehlo")
+
   def write(carried, about, folder, whole=stablehlo.write):
     kernel = carried.weights["params/conv1/kernel"]
     other = {**carried.weights, "params/conv1/kernel": kernel * np.float32(1.05)}
@@ -185,6 +190,7 @@ def test_other_weights_in_the_files_are_refused_and_nothing_is_left(workdir, tmp
   assert os.listdir(tmp_path) == []
 
 
+@stablehlo_runs
 @pytest.mark.parametrize(
   ("error", "words"),
   [
@@ -203,7 +209,7 @@ def test_a_converter_that_fails_leaves_the_earlier_export(
     (folder / "half").write_text("half")
     raise error
 
-  monkeypatch.setattr(stablehlo, "write", write)
+  monkeypatch.setattr(exporting.open("stablehlo"), "write", write)
   with pytest.raises(UserError, match=words) as refused:
     imgclf.export(workdir, format="stablehlo", output=output, quiet=True)
   assert "\n" not in str(refused.value)
@@ -211,6 +217,7 @@ def test_a_converter_that_fails_leaves_the_earlier_export(
   assert {p.name: p.read_bytes() for p in output.iterdir()} == before
 
 
+@stablehlo_runs
 def test_a_run_in_bfloat16_is_exported_in_float32_and_told_how_far_that_is(
   workdir, tmp_path, monkeypatch, capsys
 ):
@@ -228,6 +235,7 @@ def test_a_run_in_bfloat16_is_exported_in_float32_and_told_how_far_that_is(
   assert "type      float32; evaluation in bfloat16" in capsys.readouterr().out
 
 
+@stablehlo_runs
 def test_images_of_ones_own_do_where_the_data_is_gone(
   workdir, photo, tmp_path, monkeypatch, capsys
 ):
@@ -250,6 +258,7 @@ def test_images_of_ones_own_do_where_the_data_is_gone(
   assert record["data"]["name"] == "folder:photos"  # and not where it lay
 
 
+@stablehlo_runs
 @pytest.mark.parametrize(
   ("changes", "words"),
   [
@@ -280,12 +289,13 @@ def test_a_wrong_argument_is_one_line_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(
-  ("name", "package"), [("onnx", "onnxruntime"), ("savedmodel", "tensorflow")]
+  ("name", "package"),
+  [("stablehlo", "flatbuffers"), ("onnx", "onnxruntime"), ("savedmodel", "tensorflow")],
 )
 def test_a_package_that_is_missing_is_named_with_the_command_that_brings_it(
   workdir, tmp_path, monkeypatch, name, package
 ):
-  for present in ("onnx", "onnxruntime", "tensorflow"):
+  for present in ("flatbuffers", "onnx", "onnxruntime", "tensorflow"):
     monkeypatch.setitem(sys.modules, present, None if present == package else sys)
   monkeypatch.delitem(sys.modules, f"imgclf.exporting.{exporting.FORMATS[name]}", raising=False)
   monkeypatch.setitem(sys.modules, "imgclf.exporting.onnx_operators", classifier)
