@@ -1,8 +1,9 @@
 """A function of JAX as an ONNX graph: each primitive of its trace by a few nodes.
 
-Every other converter that is kept up asks for versions of orbax that imgclf does not take, or is for another
-framework; the networks here need some 40 primitives. What is not among them is refused by its name. What depends
-on constants alone is computed while converting, by JAX itself.
+The converter that is kept up, jax2onnx 0.17.1, takes no orbax-checkpoint from 0.11.37 on, brings a dozen packages
+besides, and gave ResNet's padded max-pooling another shape without a word; the networks here need some 35
+primitives. What is not among them is refused by its name. What depends on weights alone is computed while
+converting, by JAX itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
