@@ -2,7 +2,7 @@
 
 A format is a file here with three names:
 
-  write(classifier, about, folder): writes the files of the format into a folder that is empty of them.
+  write(carried, about, folder): writes the files of the format into a folder that is empty of them.
   load(folder): reads them back through the format's own runtime, and returns a function from pixels
     [batch, size, size, 3] uint8 to probabilities [batch, classes] float32, both numpy arrays.
   RUNTIME: the names of the packages that `load` needs, by which pip knows them.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import json
 from typing import Any
 
-from imgclf.exporting.folder import RECORD
+from imgclf.exporting.export_folder import RECORD
 from imgclf.text import printable
 
 # Classes that the card lists; `export.json` has all.

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 
 from imgclf.exporting import onnx_operators
-from imgclf.exporting.classifier import Classifier
+from imgclf.exporting.exportable import Exportable
 
 MODEL = "model.onnx"
 RUNTIME = ("onnxruntime",)
@@ -27,12 +27,12 @@ def probabilities(pixels):
 """
 
 
-def write(classifier: Classifier, about: Mapping[str, Any], folder: pathlib.Path) -> None:
+def write(carried: Exportable, about: Mapping[str, Any], folder: pathlib.Path) -> None:
   """Writes `model.onnx`; what `about` holds, the classes among it, are its metadata, as JSON."""
   (batch,) = export.symbolic_shape("batch")
-  weights, pixels = classifier.weights, classifier.specs(batch)[1]
+  weights, pixels = carried.weights, carried.specs(batch)[1]
   texts = {key: x if isinstance(x, str) else json.dumps(x) for key, x in about.items()}
-  model = onnx_operators.convert(classifier.probabilities, weights, pixels, texts)
+  model = onnx_operators.convert(carried.probabilities, weights, pixels, texts)
   onnx.save(model, folder / MODEL)
 
 

@@ -25,7 +25,7 @@ from tensorflow.compiler.tf2xla.python import (
   xla,
 )  # not of TensorFlow's public API, but what jax2tf calls
 
-from imgclf.exporting.classifier import PLATFORMS, Classifier
+from imgclf.exporting.exportable import PLATFORMS, Exportable
 
 MODEL = "model"
 RUNTIME = ("tensorflow",)
@@ -47,20 +47,20 @@ _OLD_ENOUGH = "1.0.0"
 class _Module(tf.Module):
   """What is saved: the weights, two signatures, and the classes as an asset."""
 
-  def __init__(self, classifier: Classifier, classes_file: pathlib.Path):
+  def __init__(self, carried: Exportable, classes_file: pathlib.Path):
     super().__init__()
     (batch,) = export.symbolic_shape("batch")
-    exporter = export.export(jax.jit(classifier.probabilities), platforms=PLATFORMS)
-    program = exporter(*classifier.specs(batch))
+    exporter = export.export(jax.jit(carried.probabilities), platforms=PLATFORMS)
+    program = exporter(*carried.specs(batch))
     portable = dialect.deserialize_portable_artifact_str(program.mlir_module_serialized)
     portable = dialect.serialize_portable_artifact_str(portable, _OLD_ENOUGH)
     # In the order in which JAX takes a dict apart.
     self.weights = [
-      tf.Variable(classifier.weights[name], trainable=False, name=name)
-      for name in sorted(classifier.weights)
+      tf.Variable(carried.weights[name], trainable=False, name=name)
+      for name in sorted(carried.weights)
     ]
     self.classes = tf.saved_model.Asset(str(classes_file))
-    shape = (None, classifier.size, classifier.size, 3)
+    shape = (None, carried.size, carried.size, 3)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8, name="pixels")])
     def probabilities(pixels: Any) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class _Module(tf.Module):
         [arguments[place] for place in program.module_kept_var_idx],
         version=program.calling_convention_version,
         module=portable,
-        Sout=[(None, len(classifier.classes))],
+        Sout=[(None, len(carried.classes))],
         Tout=[tf.float32],
         platforms=[name.upper() for name in program.platforms],
       )
@@ -77,18 +77,18 @@ class _Module(tf.Module):
 
     @tf.function(autograph=False, input_signature=[])
     def classes() -> dict[str, Any]:
-      return {"classes": tf.constant(list(classifier.classes))}
+      return {"classes": tf.constant(list(carried.classes))}
 
     self.served = {"serving_default": probabilities, "classes": classes}
 
 
-def write(classifier: Classifier, about: Mapping[str, Any], folder: pathlib.Path) -> None:
+def write(carried: Exportable, about: Mapping[str, Any], folder: pathlib.Path) -> None:
   """Writes the folder `model`; the classes are an asset of it and the result of the signature `classes`."""
   tf.config.set_visible_devices([], "GPU")  # it would take all the memory of the one that JAX uses
   # An asset is copied from a file, whose name it keeps.
   listed = folder / "classes.json"
-  listed.write_text(json.dumps(classifier.classes, indent=2) + "\n", encoding="utf-8")
-  module = _Module(classifier, listed)
+  listed.write_text(json.dumps(carried.classes, indent=2) + "\n", encoding="utf-8")
+  module = _Module(carried, listed)
   tf.saved_model.save(module, str(folder / MODEL), signatures=module.served)
   listed.unlink()
 

@@ -14,7 +14,7 @@ import jax
 from jax import export
 import numpy as np
 
-from imgclf.exporting.classifier import PLATFORMS, Classifier
+from imgclf.exporting.exportable import PLATFORMS, Exportable
 
 PROGRAM, WEIGHTS = "model.stablehlo", "weights.npz"
 RUNTIME = ("jax", "flatbuffers")
@@ -35,12 +35,12 @@ def probabilities(pixels):
 """
 
 
-def write(classifier: Classifier, about: Mapping[str, Any], folder: pathlib.Path) -> None:
+def write(carried: Exportable, about: Mapping[str, Any], folder: pathlib.Path) -> None:
   """Writes `model.stablehlo` and `weights.npz`; the former has no place for `about`."""
   (batch,) = export.symbolic_shape("batch")
-  program = export.export(jax.jit(classifier.probabilities), platforms=PLATFORMS)
-  (folder / PROGRAM).write_bytes(program(*classifier.specs(batch)).serialize())
-  np.savez(folder / WEIGHTS, allow_pickle=False, **classifier.weights)
+  program = export.export(jax.jit(carried.probabilities), platforms=PLATFORMS)
+  (folder / PROGRAM).write_bytes(program(*carried.specs(batch)).serialize())
+  np.savez(folder / WEIGHTS, allow_pickle=False, **carried.weights)
 
 
 def load(folder: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:

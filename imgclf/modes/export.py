@@ -15,8 +15,8 @@ from imgclf import config as configs
 from imgclf import exporting, models, parallel, steps
 from imgclf.errors import UserError
 from imgclf.exporting import card, pixels, verification
-from imgclf.exporting import folder as folders
-from imgclf.exporting.classifier import DTYPE, Classifier, classifier
+from imgclf.exporting import export_folder as folders
+from imgclf.exporting.exportable import DTYPE, Exportable, exportable
 from imgclf.run import Run, load
 from imgclf.tables import print_line
 
@@ -64,7 +64,7 @@ def run(
     shown, images_from = pixels.of_run(restored.config)
   else:
     shown, images_from = pixels.of_files(images, restored.config), "given by --images"
-  carried = classifier(restored.config, restored.classes, restored.variables, restored.temperature)
+  carried = exportable(restored.config, restored.classes, restored.variables, restored.temperature)
   about = {"format": format, **_about(restored, carried)}
   with folders.whole_folder(folder) as unfinished:
     figures = _write(form, carried, about, restored, shown, unfinished)
@@ -92,7 +92,7 @@ def run(
   return record
 
 
-def _about(run: Run, carried: Classifier) -> dict[str, Any]:
+def _about(run: Run, carried: Exportable) -> dict[str, Any]:
   size, count = carried.size, len(carried.classes)
   name = run.config["dataset"]["name"]
   kind, colon, path = name.partition(":")
@@ -118,7 +118,7 @@ def _about(run: Run, carried: Classifier) -> dict[str, Any]:
 
 def _write(
   form: ModuleType,
-  carried: Classifier,
+  carried: Exportable,
   about: Mapping[str, Any],
   run: Run,
   shown: np.ndarray,

@@ -15,8 +15,7 @@ from imgclf import models
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `export`: onnxruntime")
 pytest.importorskip("onnx", reason="needs the extra `export`: onnx")
 
-from imgclf.exporting import classifier as classifiers  # noqa: E402
-from imgclf.exporting import onnx_operators  # noqa: E402
+from imgclf.exporting import exportable, onnx_operators  # noqa: E402
 from imgclf.exporting.onnx_graph import Unsupported  # noqa: E402
 
 RNG = np.random.default_rng(0)
@@ -211,7 +210,7 @@ def test_every_family_answers_as_it_does_in_jax(name, monkeypatch):
     return rng.normal(0, spread, spec.shape).astype(np.float32)
 
   shapes = models.shapes(models.create(config.model, 5, axis_name=None), size)
-  carried = classifiers.classifier(config, list("abcde"), jax.tree.map(draw, shapes), 20.0)
+  carried = exportable.exportable(config, list("abcde"), jax.tree.map(draw, shapes), 20.0)
   pixels = rng.integers(0, 256, (3, size, size, 3), dtype=np.uint8)
   expected = np.asarray(jax.jit(carried.probabilities)(carried.weights, pixels))
   assert expected.std(axis=0).max() > 1e-3  # images differ in it, so it tells something

@@ -19,7 +19,7 @@ import imgclf
 from imgclf import app, exporting, models
 from imgclf.data import datasets
 from imgclf.errors import UserError
-from imgclf.exporting import classifier
+from imgclf.exporting import exportable
 from imgclf.modes import export
 from imgclf.run_folder import RunFolder
 
@@ -298,7 +298,7 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_brings_it(
   for present in ("flatbuffers", "onnx", "onnxruntime", "tensorflow"):
     monkeypatch.setitem(sys.modules, present, None if present == package else sys)
   monkeypatch.delitem(sys.modules, f"imgclf.exporting.{exporting.FORMATS[name]}", raising=False)
-  monkeypatch.setitem(sys.modules, "imgclf.exporting.onnx_operators", classifier)
+  monkeypatch.setitem(sys.modules, "imgclf.exporting.onnx_operators", exportable)
   with pytest.raises(UserError, match=rf"needs {package}, .*pip install 'imgclf\[export\]'"):
     imgclf.export(workdir, format=name, output=tmp_path / "a", quiet=True)
   assert os.listdir(tmp_path) == []

@@ -25,7 +25,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 @dataclasses.dataclass(frozen=True)
-class Classifier:
+class Exportable:
   """What is exported.
 
   Attributes:
@@ -49,12 +49,12 @@ class Classifier:
     return weights, jax.ShapeDtypeStruct((batch, self.size, self.size, 3), jnp.uint8)
 
 
-def classifier(
+def exportable(
   config: Mapping[str, Any],
   classes: Sequence[str],
   variables: Mapping[str, Any],
   temperature: float,
-) -> Classifier:
+) -> Exportable:
   """Makes the function of a network, in float32 and with products of full precision.
 
   Full precision is written into the program: accelerators would round the operands of products to 8 or 10 bits
@@ -78,7 +78,7 @@ def classifier(
       logits = model.apply(tree, images, train=False)
       return jax.nn.softmax(logits / temperature).astype(jnp.float32)
 
-  return Classifier(
+  return Exportable(
     probabilities=probabilities,
     weights={name: np.asarray(x, DTYPE) for name, (_, x) in zip(paths, leaves)},
     size=config["dataset"]["image_size"],

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from imgclf.errors import UserError
-from imgclf.exporting import folder
+from imgclf.exporting import export_folder as folder
 
 
 def make(path, text):

@@ -3,7 +3,7 @@ import numpy as np
 
 from imgclf import config as configs
 from imgclf import models
-from imgclf.exporting.classifier import classifier
+from imgclf.exporting.exportable import exportable
 
 
 def linear(dtype="float32"):
@@ -18,7 +18,7 @@ def linear(dtype="float32"):
 
 
 def test_logits_are_divided_by_the_temperature_before_the_softmax():
-  carried = classifier(*(linear()[0], ["no", "yes"], linear()[1]), 1.5)
+  carried = exportable(*(linear()[0], ["no", "yes"], linear()[1]), 1.5)
   pixels = np.full((2, 32, 32, 3), 7, np.uint8)
   found = jax.jit(carried.probabilities)(carried.weights, pixels)
   # 1 / (1 + exp(-3 / 1.5))
@@ -29,7 +29,7 @@ def test_logits_are_divided_by_the_temperature_before_the_softmax():
 def test_weights_have_the_names_of_the_network_and_are_float32():
   config, variables = linear()
   wide = jax.tree.map(lambda x: x.astype(np.float64), variables)
-  carried = classifier(config, ["no", "yes"], wide, 1.0)
+  carried = exportable(config, ["no", "yes"], wide, 1.0)
   assert carried.weights["params/head/bias"].tolist() == [0, 3]
   assert {x.dtype for x in carried.weights.values()} == {np.dtype(np.float32)}
   assert (carried.size, carried.classes) == (32, ("no", "yes"))
@@ -38,7 +38,7 @@ def test_weights_have_the_names_of_the_network_and_are_float32():
 
 
 def test_a_network_in_bfloat16_computes_in_float32_with_full_precision():
-  carried = classifier(*(linear("bfloat16")[0], ["no", "yes"], linear()[1]), 1.0)
+  carried = exportable(*(linear("bfloat16")[0], ["no", "yes"], linear()[1]), 1.0)
   traced = str(jax.make_jaxpr(carried.probabilities)(*carried.specs(2)))
   assert "bf16" not in traced
   assert traced.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == traced.count("precision=") >= 5  # fmt: skip
