@@ -79,7 +79,7 @@ def define_flags() -> flags.FlagValues:
     "images",
     None,
     "predict: image files, folders and patterns such as 'photos/**/*.jpg', separated by commas; @FILE: "
-    "a list of paths, one a line; -: such a list on standard input. export: files and folders to verify on.",
+    "a list of paths, one a line; -: such a list on standard input. export: what to verify on.",
   )
   string(
     "output",

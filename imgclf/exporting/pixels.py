@@ -1,13 +1,11 @@
 """Real images, cropped as evaluation does, to verify an export on."""
 
 from collections.abc import Mapping, Sequence
-import os
-import pathlib
 from typing import Any
 
 import numpy as np
 
-from imgclf.data import datasets, files, headers, loader
+from imgclf.data import datasets, image_paths, inputs, loader
 from imgclf.data.images import ImageError
 from imgclf.data.sources import Record
 from imgclf.errors import UserError
@@ -39,7 +37,7 @@ def of_run(config: Mapping[str, Any]) -> tuple[np.ndarray, str]:
 
 
 def of_files(paths: Sequence[str], config: Mapping[str, Any]) -> np.ndarray:
-  """Returns image files, of a folder those below it with an image's ending; the first `MOST` of all.
+  """Returns the first `MOST` of the image files that are meant, as `imgclf.data.image_paths.find` says.
 
   Returns:
     [n, size, size, 3] uint8.
@@ -47,22 +45,13 @@ def of_files(paths: Sequence[str], config: Mapping[str, Any]) -> np.ndarray:
   Raises:
     UserError: if there is none, or one can't be read.
   """
-  found: list[pathlib.Path] = []
-  for path in (pathlib.Path(text).expanduser() for text in paths if text):
-    if not path.is_dir():
-      found.append(path)
-      continue
-    root = os.path.realpath(path)
-    inside = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in files.IMAGE_SUFFIXES)
-    found.extend(p for p in inside if files.stays(root, p))
-  if not found:
-    raise UserError(f"--images={','.join(paths)}: no image there; give image files or folders")
-  limit = headers.max_bytes(config["dataset"]["max_pixels"])
+  given = inputs.of_files(image_paths.find(paths)[:MOST], config["dataset"])
+  records = given.__getitems__(range(len(given)))
+  if given.errors:
+    first = next(iter(given.errors.values()))
+    raise UserError(f"--images: {first}; leave it out, or give others")
   try:
-    records = [Record(files.read_file(path, limit), 0, str(path)) for path in found[:MOST]]
     return _crops(records, config)
-  except OSError as error:
-    raise UserError(f"--images: {error.filename}: can't be read ({error.strerror})") from None
   except ImageError as error:
     raise UserError(f"--images: {error}") from None
 

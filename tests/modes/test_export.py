@@ -270,7 +270,7 @@ def test_images_of_ones_own_do_where_the_data_is_gone(
     ({"workdir": "other"}, "holds no run"),
     ({"images": ["file"]}, "cannot be decoded"),
     ({"images": ["gone.png"]}, "No such file"),
-    ({"images": [""]}, "no image there"),
+    ({"images": [""]}, "give image files or folders"),
     ({"step": 12345}, "12345"),
   ],
 )
