@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from imgclf.augment import colour, erasing, geometry, mixing, policies
 from imgclf.augment.mixing import is_on as mixes
 from imgclf.augment.mixing import partners
-from imgclf.augment.views import over_views
+from imgclf.augment.views import over_views, views
 
 __all__ = [
   "draw_mix",
@@ -29,6 +29,7 @@ __all__ = [
   "over_views",
   "partners",
   "train_transform",
+  "views",
 ]
 
 # Each operation draws from its own stream, so that switching one on leaves the others' draws as they

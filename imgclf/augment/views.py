@@ -31,9 +31,15 @@ def views(images: jax.Array, tta: str) -> list[tuple[float, jax.Array]]:
   if tta == "flip_translate":
     height, width = images.shape[1:3]
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
-    shifted = [padded[:, i : i + height, i : i + width] for i in (0, 2)]
+    shifted = [_window(padded, i, height, width) for i in (0, 2)]
     shown = [(_UNSHIFTED, images), *(((1 - _UNSHIFTED) / 2, view) for view in shifted)]
-  return [(weight / 2, side) for weight, view in shown for side in (view, view[:, :, ::-1])]
+  return [(weight / 2, side) for weight, view in shown for side in (view, jnp.flip(view, 2))]
+
+
+def _window(images: jax.Array, start: int, height: int, width: int) -> jax.Array:
+  # Not by an index: with a batch of unknown size, as in an export, that is a gather.
+  rows = jax.lax.slice_in_dim(images, start, start + height, axis=1)
+  return jax.lax.slice_in_dim(rows, start, start + width, axis=2)
 
 
 def over_views(function: Callable[[jax.Array], Any], images: jax.Array, tta: str) -> Any:

@@ -74,8 +74,11 @@ def exportable(
   def probabilities(weights: Weights, pixels: jax.Array) -> jax.Array:
     tree = named.nested({paths[name]: value for name, value in weights.items()})
     with jax.default_matmul_precision("highest"):
-      images = augment.eval_transform(pixels, options, jnp.dtype(DTYPE))
-      logits = model.apply(tree, images, train=False)
+      logits = 0.0
+      # One after the other: a batch of all of them would be of a size that formats can't state.
+      for weight, view in augment.views(pixels, config["eval"]["tta"]):
+        images = augment.eval_transform(view, options, jnp.dtype(DTYPE))
+        logits = logits + weight * model.apply(tree, images, train=False)
       return jax.nn.softmax(logits / temperature).astype(jnp.float32)
 
   return Exportable(

@@ -206,6 +206,14 @@ def _slice(graph: Graph, operands: Operands, parameters: Parameters, shape: tupl
   return graph.node("Slice", [graph.plain(x), *bounds], shape)
 
 
+def _reverse(graph: Graph, operands: Operands, parameters: Parameters, shape: tuple) -> Value:
+  axes = parameters["dimensions"]
+  # From the last element backwards to the one before the first, which has no number but a very small one.
+  columns = [-1] * len(axes), [np.iinfo(np.int64).min] * len(axes), axes, [-1] * len(axes)
+  bounds = [graph.store(np.array(column, np.int64)) for column in columns]
+  return graph.node("Slice", [graph.plain(operands[0]), *bounds], shape)
+
+
 def _reduce(operation: str) -> Callable[[Graph, Operands, Parameters, tuple], Value]:
   def rule(graph: Graph, operands: Operands, parameters: Parameters, shape: tuple) -> Value:
     (x,) = operands
@@ -314,6 +322,7 @@ _RULES: dict[str, Callable[[Graph, Operands, Parameters, tuple], Value]] = {
   "reduce_sum": _reduce("ReduceSum"),
   "reduce_window_max": _pool("MaxPool"),
   "reduce_window_sum": _pool("AveragePool"),
+  "rev": _reverse,
   "rsqrt": _rsqrt,
   "slice": _slice,
   "square": _square,

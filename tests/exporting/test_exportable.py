@@ -1,8 +1,9 @@
 import jax
 import numpy as np
+import pytest
 
 from imgclf import config as configs
-from imgclf import models
+from imgclf import models, steps
 from imgclf.exporting.exportable import exportable
 
 
@@ -24,6 +25,26 @@ def test_logits_are_divided_by_the_temperature_before_the_softmax():
   # 1 / (1 + exp(-3 / 1.5))
   np.testing.assert_allclose(found, [[0.11920292, 0.88079708]] * 2, rtol=1e-6)
   assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("tta", ["flip", "flip_translate"])
+def test_the_views_of_an_image_are_those_of_evaluation(tta):
+  config = configs.default_config()
+  config.model.name, config.dataset.image_size, config.eval.tta = "lenet5", 16, tta
+  model = models.create(config.model, 3, axis_name=None)
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(
+    lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), models.shapes(model, 16)
+  )
+  pixels = rng.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+  batch = {"image": pixels, "label": np.zeros(4, np.int32)}
+  expected = steps.make_eval_step(model, config, 0.5)(variables, batch)["probabilities"]
+  carried = exportable(config, list("abc"), variables, 0.5)
+  found = carried.probabilities(carried.weights, pixels)
+  np.testing.assert_allclose(found, expected, rtol=2e-6)
+  config.eval.tta = "none"
+  without = exportable(config, list("abc"), variables, 0.5)
+  assert np.abs(without.probabilities(without.weights, pixels) - expected).max() > 1e-5
 
 
 def test_weights_have_the_names_of_the_network_and_are_float32():

@@ -1,5 +1,6 @@
 """Each primitive against numpy, and each family of networks against itself, through ONNX Runtime."""
 
+import dataclasses
 import importlib
 import math
 
@@ -92,6 +93,7 @@ CASES = {
     lambda w, x: jax.lax.slice_in_dim(x.reshape(x.shape[0], 30, 4), 3, 29, 2, axis=1),
     X.reshape(3, 30, 4)[:, 3:29:2],
   ),
+  "reversal": (lambda w, x: jax.lax.rev(x, (1, 3)), X[:, ::-1, :, ::-1]),
   "transpose": (
     lambda w, x: x.transpose(0, 3, 1, 2) + x.sum((1, 2))[:, :, None, None],
     X.transpose(0, 3, 1, 2) + X.sum((1, 2))[:, :, None, None],
@@ -184,10 +186,12 @@ NARROW = {
   "alexnet": {"HIDDEN": 16},
   "vgg11_bn": {"HIDDEN": 16, "WIDTHS": (4, 8, 8, 8, 8)},
   "resnet50": {"WIDTHS": (4, 4, 8, 8)},
+  "airbench94": {},
 }
 SHALLOW = {
   "vgg11_bn": models._vgg(True, 1, 1, 1, 1, 1),
   "resnet50": models._resnet(True, 1, 1, 1, 1),
+  "airbench94": dataclasses.replace(models._MODELS["airbench94"], fields={"widths": (4, 8, 8)}),
 }
 
 
@@ -199,6 +203,7 @@ def test_every_family_answers_as_it_does_in_jax(name, monkeypatch):
   monkeypatch.setitem(models._MODELS, name, SHALLOW.get(name, models._MODELS[name]))
   config = configs.default_config()
   config.model.name = name
+  config.eval.tta = "flip_translate" if name == "airbench94" else "none"
   # Not a whole number of windows: what is left over is cut off.
   config.dataset.image_size = size = 67 if name == "alexnet" else 37
   rng = np.random.default_rng(1)
@@ -210,7 +215,8 @@ def test_every_family_answers_as_it_does_in_jax(name, monkeypatch):
     return rng.normal(0, spread, spec.shape).astype(np.float32)
 
   shapes = models.shapes(models.create(config.model, 5, axis_name=None), size)
-  carried = exportable.exportable(config, list("abcde"), jax.tree.map(draw, shapes), 20.0)
+  temperature = 1.0 if name == "airbench94" else 20.0  # its logits are means
+  carried = exportable.exportable(config, list("abcde"), jax.tree.map(draw, shapes), temperature)
   pixels = rng.integers(0, 256, (3, size, size, 3), dtype=np.uint8)
   expected = np.asarray(jax.jit(carried.probabilities)(carried.weights, pixels))
   assert expected.std(axis=0).max() > 1e-3  # images differ in it, so it tells something
