@@ -13,7 +13,7 @@ LAYERS = (
   ("launch",),
   ("imgclf.app",),
   ("imgclf.modes",),
-  ("imgclf.parts", "imgclf.explain"),
+  ("imgclf.parts", "imgclf.explain", "imgclf.reporting"),
   ("imgclf.loop",),
   (
     *("imgclf.judge", "imgclf.plan", "imgclf.run", "imgclf.findings", "imgclf.feeds"),

@@ -215,6 +215,7 @@ class Report:
     label_errors: examples whose label is likely wrong.
     examples: by number: all that is named above, with pictures.
     comparison: with another run; None where none was asked for.
+    notes: lines that the reader should see: what was left out or could not be worked out, and why; mostly empty.
   """
 
   title: str
@@ -243,3 +244,4 @@ class Report:
   label_errors: Sequence[int]
   examples: Mapping[int, Example]
   comparison: Comparison | None
+  notes: Sequence[str]
