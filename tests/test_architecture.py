@@ -61,6 +61,7 @@ OWNERS = {
     "imgclf.exporting.onnx_operators",
   },
   "onnxruntime": {"imgclf.exporting.onnx_file"},
+  "jinja2": {"imgclf.reporting.page"},
   "orbax": {"imgclf.array_files"},
   "pyarrow": {"imgclf.prediction_files"},
   "rich": {"imgclf.progress", "imgclf.tables"},
