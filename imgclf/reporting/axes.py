@@ -50,7 +50,7 @@ def fit(
     percent: whether the values are shares, labelled in percent.
     most_ticks: how many steps there may be between the ends.
     floor, ceiling: ends that are not passed, such as 0 and 1 of a share.
-    tight: whether the axis ends at the values themselves, with round ticks between: for steps of a run.
+    tight: whether the axis ends at the values themselves, with ticks at whole numbers between: for steps of a run.
   """
   values = list(values) or [0.0, 1.0]
   low, high = min(values), max(values)
@@ -65,6 +65,7 @@ def fit(
     low, high = (low - 0.5, high) if floor is None else (low, low + 0.5)
   step = _round_step((high - low) / most_ticks)
   if tight:
+    step = max(step, 1.0)
     first, last = math.ceil(low / step), math.floor(high / step)
   else:
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -110,7 +110,7 @@ def _sections(
   """The sections that there is something to show in: the file of the template, which is the id, and the title."""
   there: list[tuple[str, str, Any]] = [
     ("summary", "Summary", True),
-    ("comparison", "Comparison with another run", report.comparison),
+    ("comparison", "Comparison", report.comparison),
     ("training", "Training", training),
     ("classes", "Classes", True),
     ("confusions", "Confusions", True),

@@ -22,7 +22,7 @@ _BLANKS = "\u2800\u3164\u115f\u1160\uffa0\u034f"
 _FIGURES = {
   "accuracy": ("Accuracy", True, True),
   "top5_accuracy": ("Top-5 accuracy", True, True),
-  "loss": ("Loss", False, False),
+  "loss": ("Loss (nats)", False, False),
   "precision_macro": ("Macro precision", True, True),
   "recall_macro": ("Macro recall", True, True),
   "f1_macro": ("Macro F1", True, True),
@@ -87,7 +87,7 @@ def date(made: str) -> str:
 
 
 def figure_name(key: str) -> str:
-  """Returns what a person calls a figure, such as `Top-5 accuracy` for `top5_accuracy`."""
+  """Returns what a person calls a figure, with the unit of one that is no share: `Loss (nats)` for `loss`."""
   if key in _FIGURES:
     return _FIGURES[key][0]
   words = name(key).replace("_", " ")
@@ -100,11 +100,8 @@ def is_share(key: str) -> bool:
 
 
 def figure_value(key: str, value: float | None) -> str:
-  """Returns the value of a figure with its unit, such as `93.75%` or `0.2162 nats`."""
-  if is_share(key):
-    return percent(value)
-  text = significant(value)
-  return f"{text} nats" if key == "loss" and text != NOT_DEFINED else text
+  """Returns the value of a figure, such as `93.75%` of accuracy or `0.2162` of loss."""
+  return percent(value) if is_share(key) else significant(value)
 
 
 def interval(figure: Figure) -> str | None:
@@ -174,9 +171,9 @@ def _fields(tree: Mapping[str, Any], prefix: str) -> list[str]:
   found = []
   for key, value in tree.items():
     path = prefix + printable(key)
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
       found += _fields(value, f"{path}.")
     else:
-      # Not in ASCII, so that names stay readable; what can't be shown is escaped after.
+      # Not only ASCII, so that names stay readable; what can't be shown is escaped after.
       found.append(f"{path} = {printable(json.dumps(value, ensure_ascii=False, default=str))}")
   return found
