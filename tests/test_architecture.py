@@ -34,6 +34,7 @@ LAYERS = (
       "imgclf.augment",
       "imgclf.losses",
       "imgclf.metrics",
+      "imgclf.calibration",
       "imgclf.state",
     ),
     *("imgclf.parallel", "imgclf.named", "imgclf.records", "imgclf.tables", "imgclf.manifest"),
