@@ -24,6 +24,7 @@ class Predictions:
     in_top5: [n] bool, whether the true class is among the min(5, classes) most probable ones.
     loss: [n] float, cross-entropy of the true class in nats, without label smoothing.
     confidence: [n] float in [0, 1], the largest softmax probability.
+    logits: [n, classes] float32, where they were asked for; of an image that could not be read they say nothing.
   """
 
   index: np.ndarray
@@ -32,6 +33,7 @@ class Predictions:
   in_top5: np.ndarray
   loss: np.ndarray
   confidence: np.ndarray
+  logits: np.ndarray | None = None
 
 
 def figures(predictions: Predictions, classes: Sequence[str]) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def figures(predictions: Predictions, classes: Sequence[str]) -> dict[str, Any]:
       a split that lacks only its end looks whole from here, so the caller holds `n` against its
       size), if there is no example, or if a label or prediction is not a class.
   """
-  predictions = _sorted_rows(predictions)
+  predictions = in_order(predictions)
   n, count = len(predictions.index), len(classes)
   label = _classes_of("label", predictions.label, count)
   read = predictions.predicted != -1
@@ -109,22 +111,34 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> f
     correct: [n] bool, whether the most probable class is the true one.
   """
   confidence = confidence.astype(np.float64)
-  edges = np.arange(ECE_BINS + 1) / ECE_BINS
-  # The clip takes in 0, a softmax that rounding lifted above 1, and NaN, which sorts last.
-  bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, ECE_BINS - 1)
+  bins = confidence_bins(confidence)
   # Within a bin, count * |accuracy - mean confidence| = |correct - sum of confidence|.
   gaps = np.bincount(bins, weights=correct - confidence, minlength=ECE_BINS)
   return float(np.abs(gaps).sum() / len(confidence))
 
 
-def _sorted_rows(predictions: Predictions) -> Predictions:
-  """Returns the rows by index, so that float sums do not depend on the order of arrival."""
+def confidence_bins(confidence: np.ndarray) -> np.ndarray:
+  """Returns the bin of each confidence, from 0 to ECE_BINS - 1; see `expected_calibration_error`."""
+  edges = np.arange(ECE_BINS + 1) / ECE_BINS
+  # The clip takes in 0, a softmax that rounding lifted above 1, and NaN, which sorts last.
+  places = np.searchsorted(edges, confidence.astype(np.float64), side="left")
+  return np.clip(places - 1, 0, ECE_BINS - 1)
+
+
+def in_order(predictions: Predictions) -> Predictions:
+  """Returns the rows by index, so that float sums do not depend on the order of arrival.
+
+  Raises:
+    ValueError: if the indices are not 0 to n-1, each once, or a column has another length.
+  """
   columns = {
-    f.name: np.asarray(getattr(predictions, f.name)) for f in dataclasses.fields(Predictions)
+    f.name: np.asarray(getattr(predictions, f.name))
+    for f in dataclasses.fields(Predictions)
+    if getattr(predictions, f.name) is not None
   }
   n = len(columns["index"])
   for name, column in columns.items():
-    if column.shape != (n,):
+    if column.shape[:1] != (n,) or column.ndim > 1 + (name == "logits"):
       raise ValueError(f"predictions.{name} has the shape {column.shape}, index has ({n},)")
   if n == 0:
     raise ValueError("there are no predictions to evaluate")

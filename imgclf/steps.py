@@ -262,7 +262,7 @@ def make_eval_step(
   It takes the variables (see `TrainState.variables`) and a batch of `image` [batch, size, size, 3]
   uint8 and `label` [batch] int32, and returns, example by example: `loss` [batch] float32 in nats
   without smoothing, `predicted` [batch] int32, `in_top5` [batch] bool, `confidence` [batch] float32 (the
-  predicted class's probability) and `probabilities` [batch, classes] float32. With `features` also that:
+  predicted class's probability), `probabilities` and `logits` [batch, classes] float32. With `features` also that:
   [batch, n] float32, what the head is given (the model's feature `pre_logits`).
   """
   dtype = jnp.dtype(config["model"]["dtype"])
@@ -285,6 +285,7 @@ def make_eval_step(
       "in_top5": jnp.any(best == batch["label"][:, None], axis=1),
       "confidence": jnp.max(probabilities, axis=1),
       "probabilities": probabilities,
+      "logits": logits.astype(jnp.float32),
       **handed,
     }
 

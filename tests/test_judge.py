@@ -27,6 +27,7 @@ def eval_step():
       "in_top5": abs(said - batch["label"]) <= 1,
       "loss": said / 2.0,
       "confidence": said / 10.0,
+      "logits": said[:, None] * np.array([1.0, -1.0]),
     }
     return result | ({"stop": batch["stop"].max()} if "stop" in batch else {})
 
@@ -63,6 +64,13 @@ def test_what_was_said_of_each_example_is_there_once_and_fillers_are_not(eval_st
 def test_the_weights_that_are_judged_are_those_that_were_given(eval_step):
   variables = {"more": np.ones((1,), np.int32)}
   assert judge(eval_step, variables, [batch([0], [5])], 1).predicted.tolist() == [6]
+
+
+def test_logits_are_kept_only_where_they_are_asked_for(eval_step):
+  batches = [batch([0, 1], [5, 6]), batch([2, -1], [7, 0])]
+  assert judge(eval_step, VARIABLES, batches, 3).logits is None
+  said = judge(eval_step, VARIABLES, batches, 3, keep_logits=True)
+  assert said.logits.tolist() == [[5, -5], [6, -6], [7, -7]]
 
 
 def test_a_masked_example_is_counted_and_has_no_prediction(eval_step):

@@ -51,7 +51,8 @@ def random_case(n, classes, label_classes, seed):
 
 def shuffled(rows, seed):
   order = np.random.default_rng(seed).permutation(len(rows.index))
-  return metrics.Predictions(**{k: v[order] for k, v in dataclasses.asdict(rows).items()})
+  columns = dataclasses.asdict(rows).items()
+  return metrics.Predictions(**{k: v[order] for k, v in columns if v is not None})
 
 
 # The third case has classes that never are the truth, the last ones that never occur at all.
@@ -256,3 +257,14 @@ def test_where_no_image_could_be_read_accuracy_is_zero_and_loss_unknown():
   found = metrics.figures(predictions([0, 1], [-1, -1]), ["cat", "dog"])
   assert (found["n"], found["unreadable"], found["accuracy"]) == (2, 2, 0.0)
   assert math.isnan(found["loss"]) and math.isnan(found["ece"])
+
+
+def test_logits_come_into_the_order_of_the_split_with_their_examples():
+  rows = dataclasses.replace(
+    predictions([0, 1, 1], [0, 1, 0], index=[2, 0, 1]), logits=np.arange(6.0).reshape(3, 2)
+  )
+  ordered = metrics.in_order(rows)
+  assert ordered.label.tolist() == [1, 1, 0]
+  assert ordered.logits.tolist() == [[2, 3], [4, 5], [0, 1]]
+  with pytest.raises(ValueError, match=r"predictions.logits has the shape \(2, 2\)"):
+    metrics.in_order(dataclasses.replace(rows, logits=rows.logits[:2]))

@@ -1,14 +1,12 @@
 """Exact evaluation: every example of a split once, judged by a restored checkpoint."""
 
-from collections.abc import Mapping
 import os
 from typing import Any
 
 from imgclf import config as configs
 from imgclf import metrics, parallel, progress, steps
 from imgclf.data import datasets
-from imgclf.errors import UserError
-from imgclf.judge import judge, split_batches
+from imgclf.judge import judge, refuse_changed, split_batches, split_records
 from imgclf.run import Run, load
 
 
@@ -36,12 +34,8 @@ def evaluate_run(
   config = configs.resolve(config)
   source = datasets.open(config["dataset"])
   label_map = datasets.match_classes(run.classes, source.classes, config["dataset"]["name"])
-  if dataset is None and source.splits != run.folder.read_splits():
-    raise UserError(
-      f"{source.name}: the run was trained when it had {run.folder.read_splits()} examples and now it has "
-      f"{source.splits}, so train and validation would be other images; restore it, or judge it "
-      f"as another set: --dataset={source.name}"
-    )
+  if dataset is None:
+    refuse_changed(source, run.folder.read_splits())
   records = split_records(config, source, split)
   eval_step = parallel.pmap(steps.make_eval_step(run.model, config, run.temperature))
   variables = parallel.replicate(run.variables)
@@ -57,29 +51,6 @@ def evaluate_run(
   if dataset is not None:
     result["dataset"] = config["dataset"]["name"]
   return result
-
-
-def split_records(
-  config: Mapping[str, Any], source: datasets.Dataset, split: str
-) -> datasets.Records:
-  """Returns what `--split` means: a role that the config gives a split, else a split expression.
-
-  Raises:
-    UserError: for a role that the set has no split for, or a wrong expression.
-  """
-  if not split:
-    raise UserError("--split: is empty; give test, validation, train or a split such as test[:50%]")
-  roles = datasets.roles(config["dataset"], source)
-  expression = roles.get(split, split)
-  if expression is None:
-    sizes = ", ".join(f"{name} ({size})" for name, size in source.splits.items())
-    raise UserError(
-      f"--split={split}: {source.name} has no {split} split; give one that it has: {sizes}"
-    )
-  try:
-    return source.records(expression)
-  except UserError as error:
-    raise UserError(f"--split={error}") from None
 
 
 def run(
