@@ -64,6 +64,29 @@ def truncate_metrics(path: str | os.PathLike, step: int) -> None:
   os.replace(temporary, path)
 
 
+def read_metrics(path: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
+  """Returns the records of a metrics.jsonl in their order, and how many lines are none.
+
+  The half-written last line of a run that is going on, or was killed, is not counted as one. A file that is not there has
+  no record.
+
+  Raises:
+    UserError: if it can't be read.
+  """
+  path = pathlib.Path(path)
+  try:
+    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+  except OSError as error:
+    raise UserError(f"{path}: can't be read ({error.strerror}); restore the file") from error
+  records, wrong = [], 0
+  for line in lines[:-1]:  # after the last newline stands nothing, or what is not whole
+    if _step_of(line) is None:
+      wrong += 1
+    else:
+      records.append(json.loads(line))
+  return records, wrong
+
+
 def _step_of(line: bytes) -> int | None:
   try:
     record = json.loads(line)

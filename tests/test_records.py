@@ -98,3 +98,17 @@ def test_rubbish_in_the_middle_is_named_and_nothing_is_lost(tmp_path):
   with pytest.raises(UserError, match="line 2: not a JSON object with a step"):
     records.truncate_metrics(path, 10)
   assert path.read_text() == text
+
+
+def test_records_are_read_back_and_lines_that_are_none_are_counted(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  assert records.read_metrics(path) == ([], 0)
+  path.write_text('{"step": 1, "a": null}\n[1]\n{"a": 1}\n\xff\n{"step": 2, "a": 2}\n{"step": 3, "')
+  found, wrong = records.read_metrics(path)
+  assert found == [{"step": 1, "a": None}, {"step": 2, "a": 2}]
+  assert wrong == 3  # the last line is one that is being written
+
+
+def test_a_file_that_can_not_be_read_is_one_line(tmp_path):
+  with pytest.raises(UserError, match=r"can't be read .*; restore the file"):
+    records.read_metrics(tmp_path)
