@@ -1,4 +1,7 @@
-"""Runs a config file, which is Python and trusted like code, and tells what is wrong in it by its line."""
+"""Runs a config file, which is Python and trusted like code, and tells what is wrong in it by its line.
+
+The `config.json` of a run is read as data.
+"""
 
 import ast
 import difflib
@@ -7,13 +10,15 @@ import os
 import pathlib
 import traceback
 
-from imgclf.config import ConfigDict, no_such_field, refusal
+from imgclf.config import ConfigDict, from_json, no_such_field, refusal
 from imgclf.errors import UserError
 from imgclf.schema import FIELDS, SCHEMA
 
 
 def load(path: str | os.PathLike) -> ConfigDict:
-  """Runs a config file, which is Python and trusted like code, and returns its `get_config()`.
+  """Returns the config of a file: what `get_config()` of a Python file gives, or the `config.json` of a run.
+
+  A Python file is trusted like code and run. One that ends in .json is data.
 
   Raises:
     UserError: if the file is missing, has no `get_config`, or sets a field that does not exist.
@@ -28,9 +33,19 @@ def load(path: str | os.PathLike) -> ConfigDict:
       else "give the path of a config file, such as configs/digits.py"
     )
     raise UserError(f"--config={path}: no such file; {hint}")
+  if path.suffix == ".json":
+    try:
+      return from_json(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+      reason = getattr(error, "strerror", None) or error
+      raise UserError(
+        f"--config={path}: can't be read ({reason}); give a run's config.json"
+      ) from None
   spec = importlib.util.spec_from_file_location(f"imgclf_config_{path.stem}", path)
   if spec is None or spec.loader is None:
-    raise UserError(f"--config={path}: is not a Python file; config files end in .py")
+    raise UserError(
+      f"--config={path}: is not a Python file; config files end in .py, or in .json as that of a run"
+    )
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)

@@ -1,5 +1,7 @@
 import pytest
 
+import imgclf
+from imgclf import config as configs
 from imgclf import config_file
 from imgclf.errors import UserError
 
@@ -55,3 +57,28 @@ def test_a_config_file_that_is_not_there_is_told_with_the_nearest(tmp_path):
   write(tmp_path, "  return config\n")
   with pytest.raises(UserError, match=r"no such file; did you mean .*recipe\.py\?"):
     config_file.load(tmp_path / "recipes.py")
+
+
+def test_the_config_of_a_run_is_read_as_data(tmp_path):
+  """So a run is trained again from its folder, whatever has become of the file that it was begun with."""
+  config = configs.resolve(imgclf.default_config())
+  config.train.batch_size = 7
+  path = tmp_path / "config.json"
+  path.write_text(configs.to_json(config))
+  assert config_file.load(path).to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(
+  ("data", "words"),
+  [
+    (b"import os", "is not JSON"),
+    (b'{"sed": 3}', "config.sed: no such field; did you mean config.seed?"),
+    (b"\xff", "can't be read"),
+  ],
+)
+def test_a_json_file_that_is_no_config_is_refused(tmp_path, data, words):
+  path = tmp_path / "config.json"
+  path.write_bytes(data)
+  with pytest.raises(UserError) as refused:
+    config_file.load(path)
+  assert str(path) in str(refused.value) and words in str(refused.value)
