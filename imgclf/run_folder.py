@@ -79,6 +79,11 @@ class RunFolder:
     """The folder of TensorBoard event files."""
     return self.path / "tensorboard"
 
+  @property
+  def report(self) -> pathlib.Path:
+    """The page on the run that `--mode=report` writes unless another file is named."""
+    return self.path / "report.html"
+
   def evaluation(self, split: str, step: int) -> pathlib.Path:
     """Where the evaluation of a split at a step lies.
 

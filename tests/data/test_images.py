@@ -672,3 +672,11 @@ def test_a_window_of_twice_the_size_asked_for_is_decoded_at_half(window):
 def test_a_window_of_a_picture_that_is_too_large_is_refused():
   with pytest.raises(images.ImageError, match="more than the 100 allowed"):
     window_of(jpeg(NOISE), (0, 0, 1, 1), max_pixels=100)
+
+
+def test_webp_without_loss_comes_back_to_the_bit_and_with_loss_is_smaller():
+  pixels = np.random.default_rng(0).integers(0, 256, (24, 40, 3)).astype(np.uint8)
+  exact, small = images.encode_webp(pixels, None), images.encode_webp(pixels, 50)
+  assert np.array_equal(images.decode(exact, "exact"), pixels)
+  assert images.decode(small, "small").shape == pixels.shape
+  assert len(small) < len(exact)
