@@ -26,6 +26,7 @@ if TYPE_CHECKING:
   from imgclf.modes.evaluate import run as evaluate
   from imgclf.modes.export import run as export
   from imgclf.modes.predict import run as predict
+  from imgclf.modes.report import run as report
   from imgclf.modes.train import run as train
   from imgclf.prediction import Prediction as Prediction
   from imgclf.run import Run as Run
@@ -47,6 +48,7 @@ _SOURCES = {
   "model_names": ("imgclf.models", "names"),
   "predict": ("imgclf.modes.predict", "run"),
   "Prediction": ("imgclf.prediction", "Prediction"),
+  "report": ("imgclf.modes.report", "run"),
   "Run": ("imgclf.run", "Run"),
   "load": ("imgclf.run", "load"),
   "train": ("imgclf.modes.train", "run"),

@@ -24,6 +24,7 @@ USAGE = """\
 Train:    launch.py --config=configs/digits.py [--workdir=DIR] [--config.KEY=X]
 Evaluate: launch.py --mode=eval --workdir=DIR [--split=test] [--step=best]
 Predict:  launch.py --mode=predict --workdir=DIR --images=PATH [--output=FILE]
+Report:   launch.py --mode=report --workdir=DIR [--compare=DIR] [--split=test]
 Check:    launch.py --mode=check --config=configs/digits.py [--output=FILE.json]
 Export:   launch.py --mode=export --workdir=DIR --format=onnx --output=FOLDER
 Measure:  launch.py --mode=benchmark --config=configs/digits.py [--parts=step]
@@ -46,6 +47,7 @@ MODES = {
     "explain",
     "explain_dir",
   ),
+  "report": ("workdir", "step", "split", "compare", "output", "data_dir", "bad_images"),
   "export": ("workdir", "step", "format", "output", "images"),
   "check": ("config", "output", "preview"),
   "benchmark": ("config", "output", "parts", "trace"),
@@ -70,10 +72,14 @@ def define_flags() -> flags.FlagValues:
   )
   string("workdir", None, "The run folder; train: runs/<the config file's name> if left out.")
   string("step", "best", "Checkpoint to use: best, latest or a step's number.")
-  string("split", "test", "eval: test, validation, train, or a split such as test[:50%].")
+  string("split", "test", "eval, report: test, validation, train, or a split such as test[:50%].")
   string("dataset", None, "eval: another data set, as in config.dataset.name.")
-  string("data_dir", None, "eval: where prepared TFDS sets are.")
-  string("bad_images", None, "eval: `error`, or `wrong`: what can't be decoded is a wrong answer.")
+  string("data_dir", None, "eval, report: where prepared TFDS sets are.")
+  string(
+    "bad_images",
+    None,
+    "eval, report: `error`, or `wrong`: what can't be decoded is a wrong answer.",
+  )
   integer("batch_size", None, "eval: global batch size; the run's if left out.")
   string(
     "images",
@@ -81,10 +87,12 @@ def define_flags() -> flags.FlagValues:
     "predict: image files, folders and patterns such as 'photos/**/*.jpg', separated by commas; @FILE: "
     "a list of paths, one a line; -: such a list on standard input. export: what to verify on.",
   )
+  string("compare", None, "report: the folder of another run, to judge on the same examples.")
   string(
     "output",
     None,
-    "File to write; predict: ends in .csv, .jsonl or .parquet, others: in .json; export: a new folder.",
+    "File to write; predict: ends in .csv, .jsonl or .parquet, report: in .html, others: in .json; "
+    "export: a new folder.",
   )
   string("format", None, "export: stablehlo, savedmodel or onnx.")
   string("preview", None, "check: a picture of augmented training examples to write, FILE.png.")
@@ -248,6 +256,21 @@ def _predict(values: flags.FlagValues) -> None:
   )
 
 
+def _report(values: flags.FlagValues) -> None:
+  workdir = _required(values, "workdir", "runs/digits")
+  from imgclf.modes import report
+
+  report.run(
+    workdir,
+    split=values.split,
+    step=values.step,
+    compare=values.compare,
+    output=values.output,
+    data_dir=values.data_dir,
+    bad_images=values.bad_images,
+  )
+
+
 def _export(values: flags.FlagValues) -> None:
   workdir = _required(values, "workdir", "runs/digits")
   chosen = _required(values, "format", "onnx")
@@ -299,7 +322,8 @@ def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:
     else:
       (_check if values.mode == "check" else _benchmark)(values, config)
   else:
-    {"eval": _eval, "predict": _predict, "export": _export}[values.mode](values)
+    read_run = {"eval": _eval, "predict": _predict, "report": _report, "export": _export}
+    read_run[values.mode](values)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

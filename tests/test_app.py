@@ -44,6 +44,8 @@ def test_overrides_are_taken_out_of_the_arguments():
     (["--config=configs/digts.py"], "did you mean configs/digits.py?"),
     (["--config.seed"], "--config.seed: needs a value"),
     (["--mode=eval", "--workdir=x", "--config.seed=3"], "takes the config from --workdir"),
+    (["--mode=report"], "--workdir: --mode=report needs it"),
+    (["--mode=report", "--workdir=x", "--dataset=y"], "only --mode=eval does"),
     (["--mode=eval", "--workdir=x", "--top_k=3"], "only --mode=predict does"),
     (["--mode=eval", "--workdir=x", "--batch_size=many"], "batch_size"),
     (["--mode=predict", "--workdir=x"], "--images: --mode=predict needs it"),
