@@ -3,7 +3,9 @@
 import os
 import pathlib
 
-from imgclf import parallel
+import numpy as np
+
+from imgclf import explain, parallel
 from imgclf.errors import UserError
 from imgclf.output import checked, write_whole
 from imgclf.reporting import assembly, facts, page
@@ -65,6 +67,7 @@ def run(
     other=other,
     data_dir=data_dir,
     bad_images=bad_images,
+    explain=_grad_cam,
     report_command=facts.report_command(restored, **again),
     tell=(lambda what, text: None) if quiet else _tell,
   )
@@ -74,6 +77,12 @@ def run(
   if not quiet:
     _conclude(found, path, len(text))
   return found
+
+
+def _grad_cam(run: Run, images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+  """Returns the images under their heat maps of what speaks for these labels."""
+  maps = explain.heatmaps(run, images, labels, method="gradcam")
+  return [explain.overlay(image, heat) for image, heat in zip(images, maps, strict=True)]
 
 
 def _other(compare: str | os.PathLike) -> Run:

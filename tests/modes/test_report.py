@@ -1,11 +1,15 @@
 """One HTML file about a run, and what the command line says of it; what is in the page is tested in tests/reporting/."""
 
+import base64
+import io
 import shutil
 
+import numpy as np
+from PIL import Image
 import pytest
 
 import imgclf
-from imgclf import app
+from imgclf import app, explain
 from imgclf.errors import UserError
 from imgclf.interrupt import Interrupt
 from imgclf.job import Job
@@ -15,6 +19,11 @@ from imgclf.modes import report as mode
 @pytest.fixture(scope="module")
 def workdir(trained, tmp_path_factory):
   return shutil.copytree(trained, tmp_path_factory.mktemp("report") / "run")
+
+
+def decoded(uri):
+  data = base64.b64decode(uri.partition(",")[2], validate=True)
+  return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 @pytest.fixture
@@ -29,7 +38,13 @@ def test_the_page_lies_in_the_run_folder_and_what_was_found_is_told(workdir, you
   found = imgclf.report(workdir, step=40, compare=younger)
   text = (workdir / "report.html").read_text(encoding="utf-8")
   assert text.lstrip().lower().startswith("<!doctype html>")
-  assert text.count("data:image/webp;base64,") >= len(found.examples) > 50
+  # Each picture, and the same under Grad-CAM of what was predicted.
+  assert text.count("data:image/webp;base64,") >= 2 * len(found.examples) > 100
+  run = imgclf.load(workdir, step=40)
+  example = found.examples[found.mistakes[0]]
+  pixels = decoded(example.picture)
+  heat = explain.heatmaps(run, pixels[None], np.array([run.classes.index(example.predicted)]))
+  assert np.array_equal(decoded(example.heatmap), explain.overlay(pixels, heat[0]))
   lines = capsys.readouterr().out.splitlines()
   assert all(len(line) <= 80 for line in lines if str(younger.parent) not in line)
   (accuracy,) = (figure for figure in found.summary if figure.name == "accuracy")
