@@ -57,7 +57,9 @@ def report(
     _refuse_unlike(run, other, judge.source)
     other_judge = Judge(other, bad_images=bad_images, source=judge.source)
   temperature, judged = _judged(judge, split, expression, len(chosen), tell)
-  store(run, temperature)
+  stored = store(run, temperature)
+  if stored is not None:
+    tell("stored", f"in {stored}; eval and predict use it")
   notes = [*_overlaps(judge, expression), *filter(None, [temperature.note])]
   compared: Judged | None = None
   better: list[int] = []
@@ -182,7 +184,7 @@ def _missing(drawn: Mapping[str, Series], wrong_lines: int, judged: Judged) -> I
   unread = len(judged.after.index) - len(judged.places)
   if unread:
     yield (
-      f"{unread:,} images could not be read. They count as wrong answers, and are in no diagram of confidence, curve or "
+      f"Images that could not be read: {unread:,}. They count as wrong answers, and are in no diagram of confidence, curve or "
       "gallery."
     )
 

@@ -79,16 +79,18 @@ def facts(
       "weights",
       "moving averages" if config["optimizer"]["ema_decay"] is not None else "as trained",
     ),
-    ("length of the run", f"{total:,} steps of {batch:,} images, {_number(shown)} epochs"),
+    ("length of the run", f"{total:,} steps of {batch:,} images, {_epochs(shown)}"),
     ("checkpoint", f"step {run.step:,}, SHA-256 {run.checkpoint}"),
     ("judged on", parallel.describe_devices()),
   ]
   return found
 
 
-def _number(value: float) -> str:
-  """One decimal where it is not whole."""
-  return f"{round(value):,}" if math.isclose(value, round(value), abs_tol=0.05) else f"{value:,.1f}"
+def _epochs(value: float) -> str:
+  """With one decimal where it is not whole."""
+  whole = math.isclose(value, round(value), abs_tol=0.05)
+  text = f"{round(value):,}" if whole else f"{value:,.1f}"
+  return f"{text} epoch{'s' * (text != '1')}"
 
 
 def train_command(run: Run) -> str:

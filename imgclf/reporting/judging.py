@@ -5,6 +5,7 @@ Knows no picture and nothing of what the report makes of the answers.
 
 import dataclasses
 import os
+import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,15 +184,18 @@ def loss_and_ece(rows: metrics.Predictions) -> tuple[float, float]:
   return float(np.mean(rows.loss[read], dtype=np.float64)), ece
 
 
-def store(run: Run, temperature: Temperature) -> None:
+def store(run: Run, temperature: Temperature) -> pathlib.Path | None:
   """Writes a temperature that was fitted into the run folder, where evaluation and prediction take it from.
+
+  Returns:
+    The file; None where nothing was fitted.
 
   Raises:
     UserError: if it can't be written.
   """
   if temperature.fitted_on is None:
-    return
+    return None
   figures: dict[str, Any] = {"fitted_on": temperature.fitted_on, "n": temperature.n}
-  run.folder.write_calibration(
+  return run.folder.write_calibration(
     run.step, run.checkpoint, temperature.value, figures | temperature.figures
   )

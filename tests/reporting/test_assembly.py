@@ -12,7 +12,7 @@ from PIL import Image
 import pytest
 
 import imgclf
-from imgclf.data import datasets, loader
+from imgclf.data import datasets, images, loader
 from imgclf.errors import UserError
 from imgclf.reporting import assembly
 from imgclf.reporting.contents import Example
@@ -159,7 +159,8 @@ def test_it_is_plain_values_all_the_way_down(report):
 
 def test_what_is_going_on_is_told(told, report):
   assert [what for what, _ in told] == [
-    *("judging", "temperature", "judging", "comparing", "judging", "temperature", "judging"),
+    *("judging", "temperature", "judging", "stored"),
+    *("comparing", "judging", "temperature", "judging"),
     *("figures", "pictures"),
   ]
   assert told[-1][1] == f"{len(report.examples)}, with heat maps"
@@ -176,16 +177,59 @@ def test_the_same_report_comes_out_twice_but_for_its_time(report, workdir, young
   assert dataclasses.replace(again, made=report.made) == report
 
 
-def test_a_split_that_was_trained_on_is_told_and_curves_need_not_be_there(workdir, tmp_path):
+def test_a_split_that_was_trained_on_is_told_and_curves_need_not_be_there(
+  workdir, younger, tmp_path
+):
   copy = shutil.copytree(workdir, tmp_path / "run")
   (copy / "metrics.jsonl").unlink()
-  found = assembly.report(imgclf.load(copy, calibrated=False), "train[-150:]")
-  trained_on, validation, curves = found.notes[:3]
-  assert trained_on.startswith("6 of these images were trained on")
-  assert validation.startswith("144 of these images are of the validation split")
-  assert curves.startswith("There are no curves")
-  assert found.curves == {} and found.comparison is None
+  run, other = imgclf.load(copy, calibrated=False), imgclf.load(younger, calibrated=False)
+  found = assembly.report(run, "train[-150:]", other=other)
+  told = [
+    "6 of these images were trained on",
+    "144 of these images are of the validation split",
+    f"{younger}: 6 of these images were trained on",
+    f"{younger}: 144 of these images are of the validation split",
+    "There are no curves",
+  ]
+  assert all(note.startswith(start) for note, start in zip(found.notes, told))
+  assert found.curves == {}
   assert all(type(e) is Example and e.heatmap is None for e in found.examples.values())
+
+
+def test_an_image_that_can_not_be_read_is_a_wrong_answer_and_in_no_gallery(
+  workdir, younger, monkeypatch
+):
+  decode, broken = images.decode, "digits/test[3]"
+
+  def decoded(data, name, **options):
+    if name == broken:
+      raise images.ImageError(f"{name}: cannot be decoded as an image (gone); replace the file")
+    return decode(data, name, **options)
+
+  monkeypatch.setattr(loader.images, "decode", decoded)
+  run, other = imgclf.load(workdir, calibrated=False), imgclf.load(younger, calibrated=False)
+  with pytest.raises(UserError, match="cannot be decoded"):
+    assembly.report(run, "test[:40]")
+  found = assembly.report(run, "test[:40]", other=other, bad_images="wrong")
+  assert (found.n, found.unreadable) == (40, 1)
+  assert sum(map(sum, found.matrix)) == sum(b.n for b in found.calibration.after) == 39
+  assert 3 not in found.examples and broken not in {e.name for e in found.examples.values()}
+  assert any(note.startswith("Images that could not be read: 1.") for note in found.notes)
+  assert dict(found.facts)["unreadable"] == "1, counted as wrong"
+  assert found.comparison.both_wrong >= 1
+
+
+def test_a_split_of_which_nothing_can_be_read_is_refused(workdir, monkeypatch):
+  run = imgclf.load(workdir, calibrated=False)
+  judge = assembly.Judge.answers
+
+  def unread(self, expression):
+    found = judge(self, expression)
+    return dataclasses.replace(found, predicted=np.full_like(found.predicted, -1))
+
+  monkeypatch.setattr(assembly.Judge, "answers", unread)
+  with pytest.raises(UserError, match=r"--split=test\[:9\]: none of its 9 images can be read"):
+    assembly.report(run, "test[:9]")
 
 
 def test_lines_of_metrics_that_are_none_are_told(workdir, tmp_path):
