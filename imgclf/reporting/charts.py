@@ -115,7 +115,7 @@ def _training_chart(figure: str, group: Mapping[str, Series], step: int) -> Char
   named = any(
     points
   )  # a curve without a split, such as the learning rate, is named by the title alone
-  x = axes.fit(steps, "step", 54, width - (90 if named else 16), tight=True)
+  x = axes.fit([0, *steps], "step", 54, width - (90 if named else 16), tight=True)
   y = axes.fit(
     shown if figure != "images_per_second" else [0.0, *shown],
     unit,
@@ -212,7 +212,7 @@ def ranking(title: str, x_label: str, y_label: str, curves: Sequence[Curve], *, 
     rows = [(a, b) for a, b in zip(curve.x, curve.y) if math.isfinite(a) and math.isfinite(b)]
     if rows:
       line = _line(wording.name(curve.name, 40), len(lines), rows, x, y)
-      lines.append(dataclasses.replace(line, value=wording.significant(curve.area)))
+      lines.append(dataclasses.replace(line, value=wording.area(curve.area)))
   described = [f"{line.name}: area {line.value}." for line in lines]
   guide = (x.start, y.start, x.end, y.end) if roc else None
   return Chart(

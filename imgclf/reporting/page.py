@@ -58,6 +58,9 @@ def render(report: Report) -> str:
     beside=heat.PAIRS_BESIDE_MATRIX,
     numbered=len(report.classes) <= heat.MOST_WITH_NUMBERS,
     pictures=_pictures(_shown(report)),
+    heated=any(example.heatmap is not None for example in _shown(report)),
+    calibrated=_calibrated(report),
+    short=max(map(len, report.classes), default=0) <= 3,
   )
 
 
@@ -75,6 +78,7 @@ def _environment() -> jinja2.Environment:
     "count": wording.count,
     "percent": wording.percent,
     "significant": wording.significant,
+    "area": wording.area,
     "date": wording.date,
     "interval": wording.interval,
     "lines": wording.lines,
@@ -164,9 +168,14 @@ def _rows(report: Report) -> list[tuple[int, ClassRow]]:
   return rows
 
 
+def _calibrated(report: Report) -> bool:
+  """Whether there is an after beside the before."""
+  return report.calibration.fitted_on is not None and report.calibration.temperature != 1
+
+
 def _reliability(report: Report) -> list[charts.Chart]:
   calibration = report.calibration
-  if calibration.fitted_on is None:
+  if not _calibrated(report):
     return [charts.reliability("As trained", calibration.before)]
   return [
     charts.reliability("Before temperature scaling", calibration.before),

@@ -74,6 +74,11 @@ def significant(number: float | None, digits: int = 4) -> str:
   return f"{number:.{min(decimals, digits)}f}"
 
 
+def area(value: float | None) -> str:
+  """Returns an area under a curve with four decimals; a dash for what is not defined."""
+  return NOT_DEFINED if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
 def date(made: str) -> str:
   """Returns an ISO 8601 time as `25 November 2026, 22:19 UTC`; as it is where it is none."""
   try:

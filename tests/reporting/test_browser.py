@@ -73,6 +73,14 @@ def test_the_pictures_are_drawn(window, pages):
   assert len(sizes) > 20 and min(sizes) > 60
 
 
+def test_the_first_tab_leads_past_the_list_of_sections(window, pages):
+  window.open(pages / "ten.html")
+  window.press("Tab")
+  assert window.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
+  window.press("Enter", "\r")
+  assert window.evaluate("document.activeElement.id") == "main"
+
+
 def column(window, number):
   return window.evaluate(
     f"[...document.querySelectorAll('#classes tbody tr')].map(r => r.cells[{number}].textContent.trim())"

@@ -250,6 +250,25 @@ def test_an_example_without_picture_or_heat_map_says_so_or_leaves_it_out():
   assert not [each for each in parsed.all("use") if each["href"].startswith("#heatmap")]
 
 
+def test_galleries_are_closer_and_tell_nothing_of_grad_cam_where_there_are_no_heat_maps():
+  with_heat, without = (
+    page.render(samples.report(pictures=8, heat=heat)) for heat in (True, False)
+  )
+  assert "Grad-CAM" in with_heat and 'class="gallery"' in with_heat
+  assert "Grad-CAM" not in without and 'class="gallery"' not in without
+  assert 'class="gallery single"' in without
+
+
+def test_calibration_that_changes_nothing_is_shown_once():
+  report = samples.report(pictures=4)
+  assert "After temperature scaling" in page.render(report)
+  for changed in ({"temperature": 1.0}, {"fitted_on": None, "fitted_n": 0}):
+    calibration = dataclasses.replace(report.calibration, **changed)
+    text = page.render(dataclasses.replace(report, calibration=calibration))
+    assert "As trained" in text and "Calibrated" not in text and "temperature scaling" not in text
+    assert len(re.findall('<svg[^>]*"reliability-', text)) == 1
+
+
 @pytest.mark.parametrize(
   "address",
   ["https://example.org/a.jpg", "data:image/svg+xml;base64,AAAA", "data:text/html,x", "", "x"],
@@ -369,7 +388,7 @@ def contrast(first, second):
 
 def palettes():
   style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
-  light, dark = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+  light, dark = re.findall(r":root \{(.*?)\}", style.partition("@media print")[0], re.DOTALL)
   return {
     name: dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block))
     for name, block in (("light", light), ("dark", dark))

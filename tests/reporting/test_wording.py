@@ -37,6 +37,15 @@ def test_shares_counts_and_bars():
   ]
 
 
+def test_areas_have_four_decimals_so_that_they_stand_below_one_another():
+  assert [wording.area(x) for x in (1.0, 0.98765, None, math.nan)] == [
+    "1.0000",
+    "0.9877",
+    DASH,
+    DASH,
+  ]
+
+
 def test_a_date_is_written_out_whatever_the_machine_speaks():
   assert wording.date("2026-11-05T02:09:41+00:00") == "5 November 2026, 02:09 UTC"
   assert wording.date("2026-11-05T02:09:41Z") == "5 November 2026, 02:09 UTC"
@@ -88,6 +97,7 @@ def comparison(ours, theirs, p):
     (10, 0, 2 / 1024, "strong evidence that this run is more accurate."),
     (0, 14, 2 / 2**14, "very strong evidence that the other run is more accurate."),
     (5, 5, 1.0, "no evidence that one is more accurate, nor that they are equal."),
+    (8, 2, 112 / 1024, "no evidence that one is more accurate, nor that they are equal."),
     (6, 4, 772 / 1024, "no evidence that one is more accurate, nor that they are equal."),
   ],
 )
