@@ -101,6 +101,19 @@ def test_the_classes_sort_by_number_and_by_name_up_and_down(window, pages):
   assert sorted(zip(column(window, 1), column(window, 5), strict=True)) == kept
 
 
+def test_pairs_sort_too_and_their_pictures_do_not(window, pages):
+  window.open(pages / "thousand.html")
+  heads = "document.querySelectorAll('#pairs thead th')"
+  assert window.evaluate(f"[...{heads}].map(h => !!h.querySelector('button'))") == [True] * 4 + [
+    False
+  ]
+  counts = "[...document.querySelectorAll('#pairs tbody tr')].map(r => +r.cells[2].textContent)"
+  found = window.evaluate(counts)
+  assert found == sorted(found, reverse=True) and len(found) == 200
+  window.evaluate(f"{heads}[2].querySelector('button').click()")
+  assert window.evaluate(counts) == sorted(found)
+
+
 def test_labels_sort_as_numbers_and_what_is_not_defined_comes_last(window, pages):
   window.open(pages / "thousand.html")
   for expected in (list(range(999, -1, -1)), list(range(1000))):
@@ -162,7 +175,7 @@ def test_without_scripts_all_is_there_but_the_sorting(window, pages):
   texts = []
   for scripts in (True, False):
     window.open(pages / "ten.html", scripts=scripts)
-    assert window.evaluate("document.querySelectorAll('th button').length") == (9 if scripts else 0)
+    assert window.evaluate("document.querySelectorAll('th button').length") == (13 if scripts else 0)
     assert ("sorts by" in window.evaluate("document.body.innerText")) == scripts
     texts.append(window.evaluate("document.querySelector('#classes tbody').innerText"))
   assert texts[0] == texts[1] and "airplane" in texts[0]

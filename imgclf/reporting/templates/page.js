@@ -21,6 +21,7 @@ function sort(table, column, numeric, direction) {
 for (const table of document.querySelectorAll("table[data-sortable]")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
+    if (!head.dataset.sort) return;
     const button = document.createElement("button");
     button.type = "button";
     button.append(...head.childNodes);
