@@ -1,8 +1,8 @@
 """Temperature scaling: one number that makes a classifier as sure as it is right; numpy on the host.
 
-Guo et al., "On Calibration of Modern Neural Networks", 2017, https://arxiv.org/abs/1706.04599, section 4.2: logits are
-divided by the temperature that makes the mean loss least on examples that the model was not trained on. No class changes
-its rank. Knows no model and no file.
+Guo et al., "On Calibration of Modern Neural Networks", 2017, https://arxiv.org/abs/1706.04599, section 4.2: logits
+are divided by the temperature that makes the mean loss least on examples that the model was not trained on. No class
+changes its rank. Knows no model and no file.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# A temperature beyond these says more of the examples than of the model: probabilities would be all alike, or all 0 and 1.
+# A temperature beyond these says more of the examples than of the model: probabilities are all alike, or all 0 and 1.
 COLDEST, HOTTEST = 1 / 20, 20.0
 
 # Values of a block of rows, so that 50,000 examples of 1,000 classes take 8 MB of float64 and not 400.

@@ -38,8 +38,8 @@ def judge(
     batches: this process's share, as `imgclf.data.loader.eval_batches` makes them.
     total: examples in the split.
     label_map: [labels of the set] -> labels of the run, where another set is evaluated.
-    keep_logits: keep every example's logits too: 4 bytes a class, 0.2 GB for 50,000 examples of 1,000 classes, and three
-      times that for a moment.
+    keep_logits: keep every example's logits too: 4 bytes a class, 0.2 GB for 50,000 examples of 1,000 classes, and
+      three times that for a moment.
 
   Returns:
     The predictions of all processes, the same on each: one for each example of the split.

@@ -67,8 +67,8 @@ def truncate_metrics(path: str | os.PathLike, step: int) -> None:
 def read_metrics(path: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
   """Returns the records of a metrics.jsonl in their order, and how many lines are none.
 
-  The half-written last line of a run that is going on, or was killed, is not counted as one. A file that is not there has
-  no record.
+  The half-written last line of a run that is going on, or was killed, is not counted as one. A file that is not there
+  has no record.
 
   Raises:
     UserError: if it can't be read.

@@ -120,7 +120,8 @@ def _judged(
   judge: Judge, split: str, expression: str, n: int, tell: Callable[[str, str], None]
 ) -> tuple[Temperature, Judged]:
   """Fits a run's temperature on its validation split, and judges the split of the report with it."""
-  tell("judging", f"validation, {judge.roles['validation'] or 'which there is none of'}")
+  if judge.roles["validation"] is not None:
+    tell("judging", f"validation, {judge.roles['validation']}")
   temperature = judge.temperature()
   if temperature.fitted_on is not None:
     told = temperature.figures
@@ -165,13 +166,13 @@ def _overlaps(judge: Judge, expression: str, where: str = "") -> Iterable[str]:
   trained, fitted = judge.shared(expression, "train"), judge.shared(expression, "validation")
   if trained:
     yield (
-      f"{where}{trained:,} of these images were trained on: the figures flatter the model, and likely label errors can't be "
-      "told, since a model that has learned a wrong label does not doubt it."
+      f"{where}{trained:,} of these images were trained on: the figures flatter the model, and likely label errors "
+      "can't be told, since a model that has learned a wrong label does not doubt it."
     )
   if fitted:
     yield (
-      f"{where}{fitted:,} of these images are of the validation split, which chose the best checkpoint and the temperature: "
-      "the figures flatter the model."
+      f"{where}{fitted:,} of these images are of the validation split, which chose the best checkpoint and the "
+      "temperature: the figures flatter the model."
     )
 
 
@@ -184,8 +185,8 @@ def _missing(drawn: Mapping[str, Series], wrong_lines: int, judged: Judged) -> I
   unread = len(judged.after.index) - len(judged.places)
   if unread:
     yield (
-      f"Images that could not be read: {unread:,}. They count as wrong answers, and are in no diagram of confidence, curve or "
-      "gallery."
+      f"Images that could not be read: {unread:,}. They count as wrong answers, and are in no diagram of confidence, "
+      "curve or gallery."
     )
 
 

@@ -23,8 +23,8 @@ def intervals(
 
   - `ece` is biased upwards, and more so in a resample, where examples stand twice. Its interval is the basic one, the
     percentiles mirrored at the figure, which takes most of that bias off; it is cut at 0 and reaches as far as the
-    figure. In simulations with 400 and 2,000 examples it held a true ECE of 1% to 10% in 86 to 96 of 100 cases, and one of
-    0 in 63 to 69; plain percentiles held them in 0 to 93.
+    figure. In simulations with 400 and 2,000 examples it held a true ECE of 1% to 10% in 86 to 96 of 100 cases, and
+    one of 0 in 63 to 69; plain percentiles held them in 0 to 93.
   - `accuracy` and `top5_accuracy` that are 0 or 1 are that in every resample. There the exact binomial interval of
     Clopper and Pearson stands in: (0.025^(1/n), 1) for 1.
 

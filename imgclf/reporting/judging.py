@@ -107,7 +107,8 @@ class Judge:
       The predictions, with logits, in the order of the split.
 
     Raises:
-      UserError: for an image that can't be read, unless the config counts it as wrong, and for logits that are not finite.
+      UserError: for an image that can't be read, unless the config counts it as wrong, and for logits that are not
+        finite.
     """
     records = self.source.records(expression)
     batches = split_batches(records, self.config)
@@ -177,7 +178,7 @@ def calibrated(found: metrics.Predictions, temperature: float) -> Judged:
 
 
 def loss_and_ece(rows: metrics.Predictions) -> tuple[float, float]:
-  """Returns the mean loss in nats and the expected calibration error of the images that could be read, of one at least."""
+  """Returns the mean loss in nats and the calibration error of the images that could be read, of one at least."""
   read = rows.predicted != -1
   correct = rows.predicted[read] == rows.label[read]
   ece = metrics.expected_calibration_error(rows.confidence[read], correct)

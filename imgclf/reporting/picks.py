@@ -45,10 +45,10 @@ def likely_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.nda
   """Returns the places of examples whose label is likely wrong, by confident learning, the likeliest first.
 
   Northcutt, Jiang and Chuang, "Confident Learning", 2021, https://arxiv.org/abs/1911.00068, section 3.1: a class's
-  threshold is the mean of its probability over the examples that have it as their label. An example is counted for the class
-  of the largest probability among those that reach their threshold (equation 1, with its rule for collisions); where that is
-  another class than its label, the label is likely wrong (the off-diagonal of the confident joint). They are ranked by how far
-  the label's probability is below the largest of the others (section 3.2, normalised margin).
+  threshold is the mean of its probability over the examples that have it as their label. An example is counted for the
+  class of the largest probability among those that reach their threshold; where that is another class than its label,
+  the label is likely wrong (the off-diagonal of the confident joint). They are ranked by how far the label's
+  probability is below the largest of the others (section 3.2, normalised margin).
 
   The probabilities must come from a model that was not trained on these examples: one that was has learned the wrong
   labels too.
@@ -67,7 +67,8 @@ def likely_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.nda
   margins = np.full(n, np.nan)
   for rows in _blocks(probabilities):
     block, given = probabilities[rows], labels[rows]
-    reached = np.where(block >= thresholds, block, -1)
+    # A mean of equal probabilities, such as ones, may be above them by a rounding.
+    reached = np.where(block >= thresholds - 1e-6, block, -1)
     counted = np.where(reached.max(axis=1) >= 0, reached.argmax(axis=1), given)
     others = block.copy()
     others[np.arange(len(block)), given] = -1

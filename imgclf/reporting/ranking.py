@@ -83,8 +83,8 @@ def precision_recall(ranking: Ranking) -> tuple[list[float], list[float]]:
 def roc(ranking: Ranking) -> tuple[list[float], list[float]]:
   """Returns the false and the true positive rate, from (0, 0) to (1, 1), thinned to `POINTS`.
 
-  Between two scores of positive examples only negative ones come in; those that tie with a positive one come in with it, in
-  a straight line.
+  Between two scores of positive examples only negative ones come in; those that tie with a positive one come in with
+  it, in a straight line.
   """
   missed = np.stack([ranking.before, ranking.after], axis=1).ravel() / ranking.negatives
   hits = np.repeat(np.r_[0, ranking.hits], 2)[1:-1] / ranking.positives

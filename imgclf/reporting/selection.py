@@ -39,8 +39,8 @@ def select(
 ) -> Selection:
   """Chooses the examples that are shown.
 
-  Galleries come first. What is left of `MOST_PICTURES` goes to the cells of the confusion matrix off its diagonal: one to each,
-  the largest cell first, then a second one, and so on.
+  Galleries come first. What is left of `MOST_PICTURES` goes to the cells of the confusion matrix off its diagonal: one
+  to each, the largest cell first, then a second one, and so on.
 
   Args:
     judged: the answers.
@@ -79,13 +79,13 @@ def select(
   notes = []
   if len(label_errors) > GALLERY:
     notes.append(
-      f"Confident learning doubts {len(label_errors):,} labels; the {GALLERY} it doubts most are shown. The less accurate a "
-      "model, the more of them are right."
+      f"Confident learning doubts {len(label_errors):,} labels; the {GALLERY} it doubts most are shown. The less "
+      "accurate a model, the more of them are right."
     )
   shown = sum(number in chosen for number in mistakes)
   if shown < len(mistakes):
     notes.append(
-      f"{shown:,} of {len(mistakes):,} wrong answers are shown with their pictures: at most {CELL} of a pair of classes, "
-      f"and {MOST_PICTURES} pictures in all."
+      f"{shown:,} of {len(mistakes):,} wrong answers are shown with their pictures: at most {CELL} of a pair of "
+      f"classes, and {MOST_PICTURES} pictures in all."
     )
   return Selection(*galleries, confusions=confusions, numbers=list(chosen), notes=notes)

@@ -1,4 +1,4 @@
-"""One HTML file about a run, and what the command line says of it; what is in the page is tested in tests/reporting/."""
+"""One HTML file about a run, and what the command line says of it; its values and its page: tests/reporting/."""
 
 import base64
 import io

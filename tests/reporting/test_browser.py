@@ -175,7 +175,9 @@ def test_without_scripts_all_is_there_but_the_sorting(window, pages):
   texts = []
   for scripts in (True, False):
     window.open(pages / "ten.html", scripts=scripts)
-    assert window.evaluate("document.querySelectorAll('th button').length") == (13 if scripts else 0)
+    assert window.evaluate("document.querySelectorAll('th button').length") == (
+      13 if scripts else 0
+    )
     assert ("sorts by" in window.evaluate("document.body.innerText")) == scripts
     texts.append(window.evaluate("document.querySelector('#classes tbody').innerText"))
   assert texts[0] == texts[1] and "airplane" in texts[0]

@@ -59,7 +59,7 @@ def test_labels_that_were_planted_in_digits_are_found():
   probabilities = cross_val_predict(model, images, labels, cv=5, method="predict_proba")
   found = picks.likely_label_errors(probabilities, labels)
   assert len(set(found) & set(planted)) >= 36
-  # Most of the likeliest are planted ones, the rest digits that a linear model takes for others; by chance it would be one.
+  # Most of the likeliest are planted ones, the rest digits that a linear model takes for others. Chance: one.
   assert len(set(found[:40]) & set(planted)) > 28
 
 
