@@ -162,7 +162,7 @@ def _course(figure: str, split: str, rows: Sequence[tuple[int, float | None]]) -
 def reliability(title: str, bins: Sequence[Bin]) -> Chart:
   """Returns a reliability diagram: the accuracy of each bin of confidence, and how many examples it holds."""
   width, height, below = 400.0, 350.0, 44.0
-  x = axes.fit([0.0, 1.0], "confidence", 50, width - 24, percent=True, floor=0.0, ceiling=1.0)
+  x = axes.fit([0.0, 1.0], "confidence", 60, width - 24, percent=True, floor=0.0, ceiling=1.0)
   y = axes.fit(
     [0.0, 1.0], "accuracy", height - 44 - below, TOP, percent=True, floor=0.0, ceiling=1.0
   )

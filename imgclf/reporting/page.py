@@ -42,6 +42,7 @@ def render(report: Report) -> str:
   # The hashes are of these very texts, so nothing may be put into them or cut off them.
   style = _source(environment, "page.css") + _shares()
   script = _source(environment, "page.js")
+  shown = _shown(report)
   training, ranking = charts.training(report.curves, report.step), _ranking(report)
   return environment.get_template("page.html").render(
     report=report,
@@ -57,8 +58,8 @@ def render(report: Report) -> str:
     pairs=heat.pairs(report)[: heat.MOST_PAIRS],
     beside=heat.PAIRS_BESIDE_MATRIX,
     numbered=len(report.classes) <= heat.MOST_WITH_NUMBERS,
-    pictures=_pictures(_shown(report)),
-    heated=any(example.heatmap is not None for example in _shown(report)),
+    pictures=_pictures(shown),
+    heated=any(example.heatmap is not None for example in shown),
     calibrated=_calibrated(report),
     short=max(map(len, report.classes), default=0) <= 3,
   )

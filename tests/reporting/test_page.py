@@ -412,6 +412,7 @@ def test_text_and_lines_stand_out_from_what_they_are_on(scheme):
     for name in ("focus", "bar", "strong-rule"):
       assert contrast(colours[name], colours[ground]) >= 3, (name, ground)
   assert contrast(colours["text"], colours["mark"]) >= 4.5
+  assert contrast(colours["text"], colours["bar"]) >= 3  # the diagonal over the bars
   assert contrast(colours["text"], colours["rule"]) >= 4.5  # where a picture is missing
   for kind in ("right", "wrong"):
     ramp = [colours[f"{kind}{step}"] for step in range(1, 8)]
