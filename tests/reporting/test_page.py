@@ -3,6 +3,7 @@ import dataclasses
 import functools
 import hashlib
 import html.parser
+import itertools
 import math
 import pathlib
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 import samples
 
@@ -422,6 +424,57 @@ def test_text_and_lines_stand_out_from_what_they_are_on(scheme):
     # Ever farther from the page, so that the order shows without the hue.
     away = [contrast(colour, colours["page"]) for colour in ramp]
     assert away == sorted(away)
+
+
+# Linear RGB as seen without one kind of cone: Machado, Oliveira and Fernandes 2009, severity 1.
+SEEN = {
+  "all cones": np.eye(3),
+  "protanopia": [
+    [0.152286, 1.052583, -0.204868],
+    [0.114503, 0.786281, 0.099216],
+    [-0.003882, -0.048116, 1.051998],
+  ],
+  "deuteranopia": [
+    [0.367322, 0.860646, -0.227968],
+    [0.280085, 0.672501, 0.047413],
+    [-0.011820, 0.042940, 0.968881],
+  ],
+  "tritanopia": [
+    [1.255528, -0.076749, -0.178779],
+    [-0.078411, 0.930809, 0.147602],
+    [0.004733, 0.691367, 0.303900],
+  ],
+}
+# sRGB (IEC 61966-2-1) to CIE XYZ, each divided by that of its white.
+TO_XYZ = [
+  [0.4339, 0.3762, 0.1899],
+  [0.2126, 0.7152, 0.0722],
+  [0.0178, 0.1095, 0.8727],
+]
+
+
+def lab(colour, cones):
+  """CIE L*a*b* of `#rrggbb` as seen with these cones."""
+  shares = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+  linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+  x, y, z = TO_XYZ @ np.clip(cones @ linear, 0, 1)
+  x, y, z = (
+    v ** (1 / 3) if v > (6 / 29) ** 3 else v * (29 / 6) ** 2 / 3 + 4 / 29 for v in (x, y, z)
+  )
+  return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("cones", SEEN)
+def test_lines_and_cells_differ_in_colour_for_every_kind_of_colour_vision(cones, scheme):
+  colours = palettes()[scheme]
+  seen = {name: lab(colour, np.array(SEEN[cones])) for name, colour in colours.items()}
+  # A distance of 2.3 is just noticeable side by side (Mahy et al. 1994); thin lines apart need far more.
+  for first, second in itertools.combinations([f"s{i}" for i in range(6)], 2):
+    assert np.linalg.norm(seen[first] - seen[second]) >= 15, (first, second)
+  for step in range(3, 8):
+    assert np.linalg.norm(seen[f"right{step}"] - seen[f"wrong{step}"]) >= 15, step
+  assert np.linalg.norm(seen["right"] - seen["wrong"]) >= 15
 
 
 def test_every_colour_and_class_that_the_templates_use_is_in_the_style():
