@@ -213,7 +213,9 @@ def tame_shape():
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_text_adds_no_element_and_no_attribute_and_shows_itself(text):
-  hostile = Parsed(page.render(everywhere(text)))
+  rendered = page.render(everywhere(text))
+  rendered.encode("utf-8")  # fails for bytes of a file's name that are no text
+  hostile = Parsed(rendered)
   assert shape(hostile) == tame_shape()
   shown = hostile.text()
   assert not re.search("[\x00-\x08\x0b-\x1f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", shown)
