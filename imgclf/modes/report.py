@@ -89,7 +89,8 @@ def _other(compare: str | os.PathLike) -> Run:
   try:
     return load(compare, calibrated=False)
   except UserError as error:
-    raise UserError(f"--compare={os.fspath(compare)}: {error}") from None
+    text = str(error).removeprefix(f"--workdir={RunFolder(compare).path}: ")
+    raise UserError(f"--compare={os.fspath(compare)}: {text}") from None
 
 
 def _tell(what: str, text: str) -> None:

@@ -84,7 +84,7 @@ def test_another_file_is_written_whole_and_nothing_is_printed(workdir, tmp_path,
     ({"step": 7}, "7"),
     ({"output": "report.pdf"}, "--output=report.pdf: ends in '.pdf'; let it end in .html"),
     ({"output": "no/such/folder/r.html"}, "there is no folder"),
-    ({"compare": "no/such/run"}, "--compare=no/such/run: "),
+    ({"compare": "no/such/run"}, "--compare=no/such/run: holds no run"),
     ({"bad_images": "maybe"}, "bad_images"),
   ],
 )
