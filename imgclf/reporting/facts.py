@@ -72,6 +72,7 @@ def facts(
       f"{dataset['image_size']} x {dataset['image_size']} px, the middle "
       f"{100 * dataset['crop_fraction']:g}%, {dataset['interpolation']}",
     ),
+    ("views of an image (eval.tta)", config["eval"]["tta"]),
     ("model", model["name"]),
     ("parameters", f"{parameters:,}"),
     ("type of the computation", model["dtype"]),

@@ -28,6 +28,7 @@ def test_facts_are_those_of_the_set_and_the_model(trained):
   assert found["test"] == found["judged"] == "test: 360 images"
   assert found["unreadable"] == "0"
   assert found["image"] == "32 x 32 px, the middle 100%, bilinear"
+  assert found["views of an image (eval.tta)"] == "none"
   assert found["parameters"] == "62,006"  # LeCun's 1998 paper, by hand in README's table
   assert found["length of the run"] == "40 steps of 32 images, 1 epoch"
   assert found["checkpoint"].startswith("step ") and judge.run.checkpoint in found["checkpoint"]
