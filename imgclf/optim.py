@@ -4,7 +4,7 @@ Everything here works on trees of parameters and takes its numbers from the conf
 model, loss or device; gradients arrive already averaged over devices and accumulated.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import math
 from typing import Any
 
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from imgclf import muon, rules
+from imgclf import muon, rates, rules
 from imgclf.errors import UserError
 from imgclf.schema import UNITS
 
@@ -95,46 +95,13 @@ def decay_mask(params: Any, config: Mapping) -> Any:
   return jax.tree.map(lambda leaf: everything or leaf.ndim >= 2, params)
 
 
-def check_rules(params: Any, config: Mapping) -> None:
-  """Holds `optimizer.rules` against the parameters of a network.
-
-  Args:
-    params: a tree of arrays or of jax.ShapeDtypeStruct.
-    config: a validated config.
-
-  Raises:
-    UserError: for a rule that decides about none of them.
-  """
-  names = [_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-  rules.refuse_idle(_rules(config), names)
-
-
-def _rules(config: Mapping) -> tuple[rules.Rule, ...]:
-  return rules.parse(config["optimizer"]["rules"])
-
-
-def _name(path: tuple) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _map_by_rule(config: Mapping, function: Callable, tree: Any, *others: Any) -> Any:
-  """Maps `function(rule, leaf, *leaves of the others)` over trees of parameters."""
-  known = _rules(config)
-  return jax.tree_util.tree_map_with_path(
-    lambda path, *leaves: function(rules.of_name(known, _name(path)), *leaves), tree, *others
-  )
-
-
-def without_frozen(params: Any, config: Mapping) -> Any:
-  """Returns the parameters such that no gradient goes to those that a rule keeps as they are."""
-  if not _rules(config):
-    return params
-  return _map_by_rule(
-    config, lambda rule, leaf: leaf if rule.lr else jax.lax.stop_gradient(leaf), params
-  )
-
-
-def create(config: Mapping, learning_rate: optax.Schedule) -> optax.GradientTransformation:
+def create(
+  config: Mapping,
+  learning_rate: optax.Schedule,
+  *,
+  total_steps: int | None = None,
+  depths: rates.Depths | None = None,
+) -> optax.GradientTransformation:
   """Returns the optimizer of the config.
 
   - `adam`: Adam with decoupled weight decay, i.e. AdamW. The decay is multiplied by the learning
@@ -148,11 +115,13 @@ def create(config: Mapping, learning_rate: optax.Schedule) -> optax.GradientTran
 
   With `clip_norm` the gradient is first scaled down to that norm over all parameters (Pascanu et
   al. 2013, https://arxiv.org/abs/1211.5063). `rules` multiply the learning rate and the decay of
-  single parameters, see `imgclf.rules`.
+  single parameters, see `imgclf.rules`, and `layer_decay` the learning rate of each layer by its depth.
 
   Args:
     config: a validated config.
     learning_rate: what `schedule` returned; the optimizer counts its own updates, from 0.
+    total_steps: length of the run; needed where a rule has `from`.
+    depths: as from `imgclf.models.depths`; needed where there is `layer_decay`.
   """
   options = config["optimizer"]
 
@@ -174,7 +143,7 @@ def create(config: Mapping, learning_rate: optax.Schedule) -> optax.GradientTran
       raise ValueError(f"no optimizer is named {name!r}")
   if options["clip_norm"] is not None:
     parts.insert(0, optax.clip_by_global_norm(options["clip_norm"]))
-  parts.append(_rates(config, learning_rate))
+  parts.append(rates.scale_by_rates(config, learning_rate, total_steps=total_steps, depths=depths))
   if options["muon_unit_filters"]:
     parts.append(muon.unit_filters(lambda params: _muon_mask(params, config)))
   return optax.chain(*parts)
@@ -192,7 +161,7 @@ def _decay(config: Mapping) -> optax.GradientTransformation:
 
   def add(updates, params):
     counts = decay_mask(params, config)
-    return _map_by_rule(
+    return rates.map_by_rule(
       config,
       lambda rule, u, p, c: u + strength * rule.decay * p if c and rule.decay else u,
       updates,
@@ -201,26 +170,6 @@ def _decay(config: Mapping) -> optax.GradientTransformation:
     )
 
   return optax.stateless(add)
-
-
-def _rates(config: Mapping, learning_rate: optax.Schedule) -> optax.GradientTransformation:
-  """Multiplies each update by minus the learning rate of its parameter."""
-  if not _rules(config):
-    return optax.scale_by_learning_rate(learning_rate)
-
-  def update(updates, state, params=None):
-    del params
-
-    def scaled(rule, leaf):
-      rate = rule.lr * learning_rate(state.count / rule.until if rule.until < 1 else state.count)
-      return jnp.asarray(-rate, leaf.dtype) * leaf
-
-    counted = optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
-    return _map_by_rule(config, scaled, updates), counted
-
-  return optax.GradientTransformation(
-    lambda params: optax.ScaleByScheduleState(count=jnp.zeros((), jnp.int32)), update
-  )
 
 
 def _muon(config: Mapping) -> optax.GradientTransformation:
@@ -248,12 +197,12 @@ def _muon(config: Mapping) -> optax.GradientTransformation:
 
 def _muon_labels(params: Any, config: Mapping) -> Any:
   def label(path, leaf):
-    name = _name(path)
+    name = rates.name_of(path)
     if not rules.of_name(known, name).lr:
       return "frozen"
     return "rest" if leaf.ndim < 2 or name.startswith("head/") else "muon"
 
-  known = _rules(config)
+  known = rates.known(config)
   return jax.tree_util.tree_map_with_path(label, params)
 
 

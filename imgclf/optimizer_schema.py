@@ -57,8 +57,18 @@ OPTIMIZER: dict[str, Field] = {
   "rules": Field(
     str,
     "",
-    "Factors for parameters by name, `PATTERN: lr=A decay=B until=C; …`, the first that fits: of the learning "
-    "rate (0: frozen), of the weight decay, and the share of the run that the schedule is gone through in.",
+    "Factors for parameters by name, `PATTERN: lr=A decay=B from=C until=D; …`, the first that fits: of the "
+    "learning rate (0: frozen) and of the weight decay, the share of the run before which they are frozen, and "
+    "that in which the schedule is gone through.",
+  ),
+  "layer_decay": number(
+    float,
+    None,
+    "The learning rate of a layer is multiplied by this once for each layer between it and the logits; none: "
+    "all have the same.",
+    0,
+    1,
+    above=True,
   ),
   "clip_norm": number(
     float,

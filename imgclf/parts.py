@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from imgclf import config as configs
-from imgclf import judge, models, optim, parallel, progress, state, steps, timing
+from imgclf import judge, models, parallel, progress, state, steps, timing
 from imgclf.checkpoint import Checkpoints
 from imgclf.data import loader, workers
 from imgclf.interrupt import Interrupt
@@ -60,13 +60,12 @@ class Bench:
       plan: of a run whose length and intervals are those of `endless`.
       seconds: that each part is measured for, at least; warm-up, and what a last batch takes longer, come on top.
     """
-    config, every = plan.config, plan.every
+    config = plan.config
     self.plan = plan
     self.seconds = seconds
     self._batch_size = config["train"]["batch_size"]
-    self.learning_rate = optim.schedule(config, total_steps=every.total, warmup_steps=every.warmup)
-    self.optimizer = optim.create(config, self.learning_rate)
     self.model = models.create(config["model"], len(plan.source.classes), axis_name=parallel.AXIS)
+    self.optimizer, self.learning_rate = plan.optimizer(self.model)
 
   def decode(self) -> Rate:
     """Bytes in memory to training crops, by as many threads as the loader has; nothing is read or batched."""

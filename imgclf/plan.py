@@ -10,7 +10,9 @@ import json
 import os
 from typing import Any
 
-from imgclf import augment, models, optim, parallel
+import optax
+
+from imgclf import augment, models, optim, parallel, rates
 from imgclf import config as configs
 from imgclf.data import datasets
 from imgclf.errors import UserError
@@ -74,24 +76,49 @@ class Plan:
     """What tells the run from others."""
     return identity(self.config, self.source.classes)
 
+  def optimizer(self, model: Any) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Returns the optimizer of the run, and its learning rate by step.
 
-def check_config(config: configs.ConfigDict) -> None:
+    Args:
+      model: as from `imgclf.models.create`.
+    """
+    config, every = self.config, self.every
+    learning_rate = optim.schedule(config, total_steps=every.total, warmup_steps=every.warmup)
+    depths = None
+    if config["optimizer"]["layer_decay"] is not None:
+      depths = models.depths(model, config["dataset"]["image_size"])
+    made = optim.create(config, learning_rate, total_steps=every.total, depths=depths)
+    return made, learning_rate
+
+
+def check_config(config: configs.ConfigDict) -> list[str]:
   """Holds a resolved config against the model and the devices.
+
+  Returns:
+    Lines that a person should see.
 
   Raises:
     UserError: for what the user has to mend first.
   """
   models.check(config["model"], config["dataset"]["image_size"])
   parallel.check_dtype(config["model"]["dtype"])
+  notes = []
   if config["optimizer"]["rules"]:
     model = models.create(config["model"], 2, axis_name=None)
     shapes = models.shapes(model, config["dataset"]["image_size"])
-    optim.check_rules(shapes["params"], config)
+    rates.check_rules(shapes["params"], config)
+    moving = rates.ruled_norms(shapes["params"], shapes["batch_stats"], config)
+    if moving and config["model"]["frozen_batch_norm"] == "none":
+      notes.append(
+        f"{len(moving)} batch norms have frozen parameters and moving statistics; "
+        "config.model.frozen_batch_norm=rules keeps these as well"
+      )
   parts = config["optimizer"]["accumulate_steps"]
   parallel.check_batch_size("config.train.batch_size", config["train"]["batch_size"], parts)
   parallel.check_batch_size("config.eval.batch_size", configs.eval_batch_size(config))
   if augment.mixes(config["augment"]):
     _check_pairs(config)
+  return notes
 
 
 def _check_pairs(config: configs.ConfigDict) -> None:
@@ -148,11 +175,11 @@ def prepare(
     UserError: for what the user has to mend first.
   """
   config = configs.resolve(config)
-  check_config(config)
+  told = check_config(config)
   source = datasets.open(config["dataset"])
   roles, train_records, validation_records = check_set(config, source)
   every = Intervals.of(config, len(train_records))
-  notes = list(source.notes)
+  notes = [*source.notes, *told]
   if every.warmup > every.total:
     # A recipe that is tried for a few steps need not be told to shorten its warm-up as well.
     warmup = every.total // 2

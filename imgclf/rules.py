@@ -1,4 +1,4 @@
-"""Rules of the optimizer for parameters by their names: `PATTERN: lr=A decay=B until=C; PATTERN: …`.
+"""Rules of the optimizer for parameters by their names: `PATTERN: lr=A decay=B from=C until=D; PATTERN: …`.
 
 Knows the text and names, no array and no optimizer.
 """
@@ -21,12 +21,15 @@ class Rule:
     pattern: of their names, such as `head/*`; a `*` stands for anything, slashes too.
     lr: factor of the learning rate; 0: they stay as they are.
     decay: factor of the weight decay.
+    start: share of the run before which they stay as they are (`from`); then they have the learning rate of the run. Until
+      then their gradients are computed as well, so that the optimizer's moments are there when they are needed.
     until: share of the run in which they go through the whole schedule of the learning rate, to stay at its end.
   """
 
   pattern: str
   lr: float = 1.0
   decay: float = 1.0
+  start: float = 0.0
   until: float = 1.0
 
 
@@ -44,13 +47,18 @@ def parse(text: str) -> tuple[Rule, ...]:
     pattern, colon, words = part.partition(":")
     if not colon or not pattern.strip() or not words.split():
       raise UserError(
-        f"{_WHERE}: {part.strip()!r} is no rule; write PATTERN: lr=2, with any of lr, decay and until"
+        f"{_WHERE}: {part.strip()!r} is no rule; write PATTERN: lr=2, with any of lr, decay, from and until"
       )
     factors = {}
     for word in words.split():
       name, _, number = word.partition("=")
-      factors[name] = _factor(name, number, word)
-    rules.append(Rule(pattern.strip(), **factors))
+      factors["start" if name == "from" else name] = _factor(name, number, word)
+    rule = Rule(pattern.strip(), **factors)
+    if rule.start >= rule.until:
+      raise UserError(
+        f"{_WHERE}: got {part.strip()!r}, which begins when it is over; take a from below its until"
+      )
+    rules.append(rule)
   return tuple(rules)
 
 
@@ -59,10 +67,16 @@ def _factor(name: str, number: str, word: str) -> float:
     value = float(number)
   except ValueError:
     value = math.nan
-  fits = {"lr": 0 <= value < math.inf, "decay": 0 <= value < math.inf, "until": 0 < value <= 1}
+  fits = {
+    "lr": 0 <= value < math.inf,
+    "decay": 0 <= value < math.inf,
+    "from": 0 <= value < 1,
+    "until": 0 < value <= 1,
+  }
   if not fits.get(name, False):
     raise UserError(
-      f"{_WHERE}: got {word!r}, allowed are lr=A and decay=B, numbers >= 0, and until=C, above 0 and at most 1"
+      f"{_WHERE}: got {word!r}, allowed are lr=A and decay=B, numbers >= 0, from=C, at least 0 and below 1, and "
+      "until=D, above 0 and at most 1"
     )
   return value
 

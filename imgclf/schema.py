@@ -144,6 +144,14 @@ SCHEMA: dict[str, dict[str, Field]] = {
     "sync_batch_norm": Field(
       bool, True, "Batch norm uses the statistics of the whole global batch, not one device's."
     ),
+    "frozen_batch_norm": choice(
+      "none",
+      "Layers whose running statistics stay as they are and normalise in training too: those that optimizer.rules "
+      "freezes (`rules`), or `all`.",
+      "none",
+      "rules",
+      "all",
+    ),
   },
   "optimizer": OPTIMIZER,
   "schedule": {

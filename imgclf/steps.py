@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from imgclf import augment, losses, optim
+from imgclf import augment, losses, optim, rates
 from imgclf.losses import Partner, Targets
+from imgclf.models import frozen
 from imgclf.parallel import AXIS
 from imgclf.state import TrainState
 
@@ -112,9 +113,13 @@ def make_train_step(
   dtype = jnp.dtype(config["model"]["dtype"])
 
   def loss_and_aux(params, batch_stats, images, targets, keys, weights):
-    params = optim.without_frozen(params, config)
+    kept = frozen.statistics_kept(rates.frozen_norms(params, batch_stats, config))
+    params = rates.without_frozen(params, config)
     variables = {"params": params, "batch_stats": batch_stats}
-    logits, updates = model.apply(variables, images, train=True, keys=keys, mutable=["batch_stats"])
+    with kept:
+      logits, updates = model.apply(
+        variables, images, train=True, keys=keys, mutable=["batch_stats"]
+      )
     each = losses.training_loss(logits, targets, config["train"])
     right = jnp.argmax(logits, axis=1) == targets.main()
     if weights is not None:
@@ -159,6 +164,7 @@ def make_train_step(
     batch_stats, means = gradients(state, images, targets, keys, weights)
     # Local statistics differ by device: their mean keeps the copies of the state the same.
     batch_stats, (loss, accuracy, grads) = jax.lax.pmean((batch_stats, means), AXIS)
+    batch_stats = _with_frozen(batch_stats, state, config)
     metrics = {
       "loss": loss,
       "accuracy": accuracy,
@@ -193,6 +199,18 @@ def make_train_step(
     return state, metrics
 
   return train_step
+
+
+def _with_frozen(batch_stats: Any, state: TrainState, config: Mapping[str, Any]) -> Any:
+  """The statistics with those that stay as they are: a mean over devices may be off in the last bit."""
+  paths = rates.frozen_norms(state.params, state.batch_stats, config)
+  if not paths:
+    return batch_stats
+  return jax.tree_util.tree_map_with_path(
+    lambda path, new, old: old if tuple(key.key for key in path[:-1]) in paths else new,
+    batch_stats,
+    state.batch_stats,
+  )
 
 
 def one_call(

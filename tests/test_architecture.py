@@ -41,7 +41,7 @@ LAYERS = (
     *("imgclf.retention", "imgclf.identity", "imgclf.output", "imgclf.tensorboard"),
     *("imgclf.compilation", "imgclf.timing"),
   ),
-  ("imgclf.muon",),
+  ("imgclf.muon", "imgclf.rates"),
   ("imgclf.job", "imgclf.lock"),
   ("imgclf.interrupt",),
   ("imgclf.config_file",),

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from imgclf import config as config_lib
-from imgclf import optim
+from imgclf import optim, rates
 from imgclf.errors import UserError
 
 
@@ -452,7 +452,7 @@ def test_what_is_frozen_stays_to_the_bit_and_takes_no_gradient(name):
   np.testing.assert_array_equal(after["stem"]["kernel"], params["stem"]["kernel"])
   assert np.abs(after["body"]["kernel"] - np.eye(2)).max() > 0.01
   squares = jax.grad(
-    lambda p: sum(jnp.sum(w**2) for w in jax.tree.leaves(optim.without_frozen(p, config)))
+    lambda p: sum(jnp.sum(w**2) for w in jax.tree.leaves(rates.without_frozen(p, config)))
   )(params)
   np.testing.assert_array_equal(squares["stem"]["kernel"], np.zeros((2, 2)))
   np.testing.assert_array_equal(squares["body"]["kernel"], 2 * np.eye(2))
@@ -473,9 +473,9 @@ def test_rules_without_effect_give_the_updates_of_no_rules():
 def test_a_rule_is_held_against_the_parameters():
   config = make_config(optimizer__rules="conv1/*: lr=2; head/kernel: lr=0")
   shapes = {"conv1": {"kernel": jnp.zeros((1, 1))}, "head": {"kernel": jnp.zeros((1, 1))}}
-  optim.check_rules(shapes, config)
+  rates.check_rules(shapes, config)
   with pytest.raises(UserError, match=r"'head/kernel' decides about no parameter"):
-    optim.check_rules({"conv1": shapes["conv1"]}, config)
+    rates.check_rules({"conv1": shapes["conv1"]}, config)
 
 
 # Muon.

@@ -27,3 +27,14 @@ def test_mixing_needs_pairs_on_each_device(monkeypatch, devices, batch_size, rep
     return
   with pytest.raises(UserError, match=words):
     plan.check_config(config)
+
+
+def test_frozen_norms_whose_statistics_move_are_told():
+  config = imgclf.default_config()
+  config.dataset.image_size = 32
+  config.model.update(name="vgg11_bn")
+  config.optimizer.rules = "head/*: lr=1; *: lr=0"
+  (note,) = plan.check_config(config)
+  assert note.startswith("8 batch norms have frozen parameters and moving statistics")
+  config.model.frozen_batch_norm = "rules"
+  assert plan.check_config(config) == []

@@ -5,11 +5,11 @@ from imgclf.errors import UserError
 from imgclf.rules import Rule
 
 
-def test_a_rule_is_a_pattern_and_any_of_three_factors():
-  text = "stem/kernel: lr=0; */bias:decay=0.5 lr=2e1 until=0.375 ;"
+def test_a_rule_is_a_pattern_and_any_of_four_factors():
+  text = "stem/kernel: lr=0; */bias:decay=0.5 lr=2e1 from=0.25 until=0.375 ;"
   assert rules.parse(text) == (
     Rule("stem/kernel", lr=0.0, decay=1.0, until=1.0),
-    Rule("*/bias", lr=20.0, decay=0.5, until=0.375),
+    Rule("*/bias", lr=20.0, decay=0.5, start=0.25, until=0.375),
   )
   assert rules.parse("") == rules.parse(" ; ") == ()
 
@@ -27,6 +27,9 @@ def test_a_rule_is_a_pattern_and_any_of_three_factors():
     ("head: decay=inf", "got 'decay=inf'"),
     ("head: until=0", "got 'until=0'"),
     ("head: until=1.1", "got 'until=1.1'"),
+    ("head: from=1", "got 'from=1'"),
+    ("head: start=0.5", "got 'start=0.5'"),
+    ("head: from=0.5 until=0.5", "'head: from=0.5 until=0.5', which begins when it is over"),
   ],
 )
 def test_what_is_no_rule_is_refused_by_its_words(text, words):

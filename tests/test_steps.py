@@ -161,6 +161,44 @@ def test_remat_makes_the_same_update(monkeypatch):
       np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("which", "remat"), [("rules", "blocks"), ("all", "none")])
+def test_a_frozen_batch_norm_normalises_by_its_running_statistics_which_stay(
+  monkeypatch, which, remat
+):
+  monkeypatch.setattr(resnet, "WIDTHS", (4, 5))
+  monkeypatch.setitem(models._MODELS, "resnet18", models._resnet(False, 1, 1))
+  config = imgclf.default_config()
+  config.dataset.image_size = 16
+  config.augment.flip, config.augment.crop = False, "center"
+  config.model.update(name="resnet18", stem="cifar", frozen_batch_norm=which, remat=remat)
+  config.optimizer.update(
+    name="sgd", weight_decay=0.0, rules="head/*: lr=2; stage2*: lr=1; *: lr=0"
+  )
+  model, begin, step = make(config)
+  rng = np.random.default_rng(0)
+  begin = begin.replace(
+    params=jax.tree.map(lambda x: x + rng.normal(0, 0.3, x.shape), begin.params),
+    batch_stats=jax.tree.map(lambda x: x + rng.uniform(0, 0.5, x.shape), begin.batch_stats),
+  )
+  batch = random_batch(8, 16)
+  after, result = step(parallel.replicate(begin), parallel.shard(batch))
+  after = parallel.unreplicate(after)
+  images = augment.eval_transform(jnp.asarray(batch["image"]), config["augment"], jnp.float32)
+  if which == "all":
+    # Then training sees what evaluation does.
+    logits = np.asarray(model.apply(begin.variables(), images, train=False), np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    expected = -log_p[np.arange(8), batch["label"]].mean()
+    assert parallel.scalar(result["loss"]) == pytest.approx(expected, rel=1e-5)
+  for name, old in begin.batch_stats.items():
+    same = jax.tree.map(np.array_equal, old, after.batch_stats[name])
+    stays = which == "all" or not name.startswith("stage2")
+    assert set(jax.tree.leaves(same)) == {stays}, name
+  assert np.array_equal(begin.params["stem_norm"]["bias"], after.params["stem_norm"]["bias"])
+  moved = begin.params["stage2_block1"]["norm1"], after.params["stage2_block1"]["norm1"]
+  assert not np.array_equal(moved[0]["bias"], moved[1]["bias"])
+
+
 def test_the_average_of_the_weights_is_kept_and_evaluated():
   config = lenet_config(ema_decay=0.5)
   _, begin, step = make(config)

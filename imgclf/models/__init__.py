@@ -180,6 +180,37 @@ def shapes(model: "nn.Module", image_size: int) -> dict[str, Any]:
   return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 
+def depths(model: "nn.Module", image_size: int) -> dict[str, int]:
+  """Returns how many layers lie between each part of a network and its logits: 0 for the head.
+
+  A part is what the first word of its parameters' names stands for, such as `stage1_block2`. Each that holds a filter or
+  matrix is a layer, in the order of the forward pass; what holds none, such as a norm or a class token, belongs to the layer
+  before it.
+
+  Args:
+    model: as made by `create`.
+    image_size: height and width of the images, in pixels.
+  """
+  import jax
+  import jax.numpy as jnp
+
+  number: dict[str, int] = {}
+
+  def init(key, images):
+    params = model.init(key, images)["params"]
+    layers = 0
+    # In the order in which they were made, which a result that JAX hands over has lost.
+    for name, part in params.items():
+      filters = isinstance(part, Mapping) and any(x.ndim > 1 for x in jax.tree.leaves(part))
+      number[name] = layers = layers + filters
+    return ()
+
+  images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+  jax.eval_shape(init, jax.random.key(0), images)
+  last = max(number.values())
+  return {name: min(last - layer, last - 1) for name, layer in number.items()}
+
+
 def parameter_count(params: Any) -> int:
   """Returns the number of parameters in a tree of arrays or of jax.ShapeDtypeStruct."""
   import jax

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from imgclf import augment, models, optim, parallel, progress, state, steps
+from imgclf import augment, models, parallel, progress, state, steps
 from imgclf import config as configs
 from imgclf.checkpoint import Checkpoints
 from imgclf.data import resident
@@ -52,9 +52,8 @@ def run(
 def _run(plan: Plan, interrupt: Interrupt, quiet: bool) -> dict[str, Any]:
   config, every, folder = plan.config, plan.every, plan.folder
   first = parallel.process_index() == 0
-  learning_rate = optim.schedule(config, total_steps=every.total, warmup_steps=every.warmup)
-  optimizer = optim.create(config, learning_rate)
   model = models.create(config["model"], len(plan.source.classes), axis_name=parallel.AXIS)
+  optimizer, learning_rate = plan.optimizer(model)
   begin = state.create(
     model,
     optimizer,
