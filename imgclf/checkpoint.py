@@ -22,6 +22,9 @@ from imgclf.text import printable
 
 _log = logging.getLogger("imgclf")
 
+# Figures of an evaluation of which less is better.
+_BETTER_LOWER = ("loss", "ece")
+
 # Where training moves a checkpoint that is not what was saved, to be looked at.
 _DAMAGED = "damaged"
 
@@ -53,7 +56,7 @@ class Checkpoints:
       keep_latest: newest checkpoints that are kept, at least 1.
       keep_best: best checkpoints that are kept.
       keep_every: one checkpoint per this many steps is kept for good; None: none.
-      best_metric: the figure that ranks checkpoints; `loss` is better lower, all others higher.
+      best_metric: the figure that ranks checkpoints; `loss` and `ece` are better lower, all others higher.
       read_only: nothing is made, changed or deleted.
 
     Raises:
@@ -345,7 +348,7 @@ class Checkpoints:
     value = (metrics or {}).get(self._best_metric)
     if not isinstance(value, int | float):
       return -math.inf
-    return -value if self._best_metric == "loss" else value
+    return -value if self._best_metric in _BETTER_LOWER else value
 
   def _no_such(self, text: str) -> UserError:
     there = self._there_are()

@@ -228,6 +228,15 @@ def validate(config: Mapping) -> None:
       f"config.train.binary_threshold: only the loss binary has it, and config.train.loss is {train['loss']}; "
       "set it to none or the loss to binary"
     )
+  if train["class_weights"] != "none" and train["loss"] == "binary":
+    raise UserError(
+      "config.train.class_weights: the loss binary has none; set it to none or config.train.loss to softmax or focal"
+    )
+  if train["class_weights"] != "none" and config["dataset"]["sampling"] == "balanced":
+    raise UserError(
+      "config.train.class_weights: config.dataset.sampling=balanced makes up for small classes already; set one of "
+      "them to its default"
+    )
   optimizer = config["optimizer"]
   name, rest = optimizer["name"], optimizer["muon_rest"]
   if optimizer["nesterov"] and name != "sgd" and (name, rest) != ("muon", "sgd"):

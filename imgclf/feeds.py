@@ -11,7 +11,6 @@ import numpy as np
 from imgclf import memory, parallel, steps
 from imgclf.data import loader, resident, workers
 from imgclf.data.bad_images import BadImages
-from imgclf.data.order import Order
 from imgclf.errors import UserError
 
 # Of a device's memory, what a resident split may take where nobody asked for it.
@@ -32,7 +31,9 @@ class Streamed:
   steps_per_call = 1
   held: dict[str, jax.Array]
 
-  def __init__(self, records: loader.Records, config: Mapping[str, Any], bad: BadImages | None):
+  def __init__(
+    self, records: loader.TrainRecords, config: Mapping[str, Any], bad: BadImages | None
+  ):
     """Reads nothing yet.
 
     Args:
@@ -86,7 +87,7 @@ class Resident:
 
   def __init__(
     self,
-    records: loader.Records,
+    records: loader.TrainRecords,
     config: Mapping[str, Any],
     bad: BadImages | None,
   ):
@@ -107,7 +108,7 @@ class Resident:
         f"{limit / 1e9:,.1f} GB; set it to False or config.dataset.image_size to less"
       )
     self._config = config
-    self._size = len(records)
+    self._records = records
     self._positions = loader.positions(config, parallel.process_index(), parallel.process_count())
     on_error = None if bad is None else bad.add
     self.held = parallel.place(resident.decode(records, config, on_error=on_error))
@@ -129,7 +130,7 @@ class Resident:
       counts: see there.
       seed: of the order; none: the run's.
     """
-    order = Order(self._size, self._config["seed"] if seed is None else seed)
+    order = loader.example_order(self._records, self._config, seed)
     for count in counts:
       batch = self.blank()
       batch["count"][:] = count
@@ -156,7 +157,7 @@ class Resident:
     return batch
 
 
-def is_resident(records: loader.Records, config: Mapping[str, Any]) -> bool:
+def is_resident(records: loader.TrainRecords, config: Mapping[str, Any]) -> bool:
   """Whether the train split is to live on the devices: as the config says, else where that is faster and it fits."""
   asked = config["dataset"]["resident"]
   if asked is not None:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Partner(NamedTuple):
@@ -52,6 +53,43 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
   return loss
 
 
+def focal_loss(
+  logits: jax.Array, labels: jax.Array, gamma: float, smoothing: float = 0.0
+) -> jax.Array:
+  """Returns (1 - p)^gamma times the cross-entropy -ln p of each example, in nats, [batch].
+
+  Lin et al. 2017, https://arxiv.org/abs/1708.02002, equation 4, with the softmax's p; alpha there is what
+  `class_weights` are for.
+
+  Args:
+    logits: [batch, classes] float.
+    labels: [batch] int32.
+    gamma: 0 or more; at 0 it is the cross-entropy.
+    smoothing: share of the target spread evenly over all classes.
+  """
+  log_p = jax.nn.log_softmax(logits)
+  # Not down to 0, where powers below 1 have no slope.
+  rest = jnp.maximum(-jnp.expm1(log_p), jnp.finfo(log_p.dtype).eps)
+  each = -(rest**gamma) * log_p
+  loss = jnp.take_along_axis(each, labels[:, None], axis=1)[:, 0]
+  return (1 - smoothing) * loss + smoothing * jnp.mean(each, axis=1) if smoothing else loss
+
+
+def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+  """Returns what an example of each class counts, so that all classes count alike and an example 1 in the mean.
+
+  Args:
+    labels: [n] integers, of the train split.
+    classes: how many there are.
+
+  Returns:
+    [classes] float32: n / (classes that occur * examples of the class), 0 for what does not occur.
+  """
+  counts = np.bincount(labels, minlength=classes)
+  weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+  return np.where(counts > 0, weights, 0).astype(np.float32)
+
+
 def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
   """Returns the mean over classes of each class's own loss, in nats, [batch] (Wightman et al. 2021, section 3).
 
@@ -78,14 +116,20 @@ def soft_targets(targets: Targets, classes: int, smoothing: float = 0.0) -> jax.
 
 
 def training_loss(
-  logits: jax.Array, targets: Targets, train_config: Mapping[str, Any]
+  logits: jax.Array,
+  targets: Targets,
+  train_config: Mapping[str, Any],
+  class_weights: np.ndarray | None = None,
 ) -> jax.Array:
   """Returns the loss of each example in nats, [batch], by the section `train` of a config.
+
+  Of two labels that were mixed each has its own loss, times its class's weight, by its share.
 
   Args:
     logits: [batch, classes] float.
     targets: labels and their weights.
-    train_config: its `loss`, `label_smoothing` and `binary_threshold` are read.
+    train_config: its `loss`, `label_smoothing`, `binary_threshold` and `focal_gamma` are read.
+    class_weights: [classes] float; none: all are 1. Not with the loss `binary`.
   """
   smoothing = train_config["label_smoothing"]
   if train_config["loss"] == "binary":
@@ -93,8 +137,16 @@ def training_loss(
     if train_config["binary_threshold"] is not None:
       weights = (weights > train_config["binary_threshold"]).astype(logits.dtype)
     return binary_cross_entropy(logits, weights)
-  loss = cross_entropy(logits, targets.label, smoothing)
+
+  def of_label(labels: jax.Array) -> jax.Array:
+    if train_config["loss"] == "focal":
+      loss = focal_loss(logits, labels, train_config["focal_gamma"], smoothing)
+    else:
+      loss = cross_entropy(logits, labels, smoothing)
+    return loss if class_weights is None else jnp.asarray(class_weights, loss.dtype)[labels] * loss
+
+  loss = of_label(targets.label)
   if targets.partner is None:
     return loss
   share = targets.partner.weight.astype(loss.dtype)
-  return (1 - share) * loss + share * cross_entropy(logits, targets.partner.label, smoothing)
+  return (1 - share) * loss + share * of_label(targets.partner.label)

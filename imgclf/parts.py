@@ -179,7 +179,7 @@ class Bench:
     with Checkpoints(plan.folder.checkpoints, run=plan.identity) as checkpoints, shown:
       loop = Loop(
         plan,
-        steps.make_train_step(self.model, plan.config, self.optimizer, self.learning_rate),
+        self._made_step(),
         steps.make_eval_step(self.model, plan.config),
         checkpoints,
         shown,
@@ -220,9 +220,15 @@ class Bench:
     slowest = min((step or self.step(0.1)).median, (made or self.input(0.1)).median)
     return max(1, round(self.seconds / 5 * slowest / self._batch_size))
 
+  def _made_step(self) -> Any:
+    plan = self.plan
+    return steps.make_train_step(
+      self.model, plan.config, self.optimizer, self.learning_rate, plan.class_weights
+    )
+
   def _train_step(self) -> Any:
     return parallel.pmap(
-      steps.make_train_step(self.model, self.plan.config, self.optimizer, self.learning_rate),
+      self._made_step(),
       donate_argnums=(0,),
     )
 

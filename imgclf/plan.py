@@ -10,9 +10,10 @@ import json
 import os
 from typing import Any
 
+import numpy as np
 import optax
 
-from imgclf import augment, models, optim, parallel, rates
+from imgclf import augment, losses, models, optim, parallel, rates
 from imgclf import config as configs
 from imgclf.data import datasets
 from imgclf.errors import UserError
@@ -56,6 +57,7 @@ class Plan:
     roles: split expressions for train, validation and test.
     train_records: what is trained on.
     validation_records: what chooses the best checkpoint.
+    class_weights: [classes] float32, what an example of each counts in the loss; none: all the same.
     every: the durations in steps.
     lock: of the run folder; held by process 0.
     notes: lines that a person should see.
@@ -67,6 +69,7 @@ class Plan:
   roles: Mapping[str, str | None]
   train_records: Any
   validation_records: Any
+  class_weights: np.ndarray | None
   every: Intervals
   lock: Lock
   notes: list[str]
@@ -179,6 +182,11 @@ def prepare(
   source = datasets.open(config["dataset"])
   roles, train_records, validation_records = check_set(config, source)
   every = Intervals.of(config, len(train_records))
+  class_weights = None
+  if config["train"]["class_weights"] == "balanced":
+    class_weights = losses.balanced_weights(train_records.labels(), len(source.classes))
+  elif config["dataset"]["sampling"] == "balanced":
+    train_records.labels()  # read here once, and not in every process that makes batches
   notes = [*source.notes, *told]
   if every.warmup > every.total:
     # A recipe that is tried for a few steps need not be told to shorten its warm-up as well.
@@ -203,6 +211,7 @@ def prepare(
     roles=roles,
     train_records=train_records,
     validation_records=validation_records,
+    class_weights=class_weights,
     every=every,
     lock=lock,
     notes=notes + lock.notes + changes,

@@ -13,7 +13,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from imgclf import augment, losses, steps
 from imgclf.data import datasets, images, loader
-from imgclf.data.order import Order
 from imgclf.text import printable
 
 ROWS = 8  # examples: an even number, so that each has its partner in a mix
@@ -67,7 +66,7 @@ def sheet(
     }
     if config["augment"]["flip_alternate"]:
       # In step 1 as in training; then the other way each time, as in the epochs after it.
-      order = Order(len(records), config["seed"])
+      order = loader.example_order(records, config)
       batch["mirror"] = loader.mirrored(order, config, 0, batch["position"]) ^ bool(step % 2)
     seen, targets = seen_by_step(batch, jnp.int32(step))
     captions = _captions(jax.device_get(targets), classes)

@@ -80,6 +80,13 @@ SCHEMA: dict[str, dict[str, Field]] = {
       1,
       may_change=True,
     ),
+    "sampling": choice(
+      "shuffled",
+      "Training examples: each once an epoch (`shuffled`), or of each class equally many (`balanced`), small "
+      "classes then repeating.",
+      "shuffled",
+      "balanced",
+    ),
     "threads": number(
       int,
       None,
@@ -200,10 +207,20 @@ SCHEMA: dict[str, dict[str, Field]] = {
     ),
     "loss": choice(
       "softmax",
-      "Of training: `softmax` cross-entropy, or `binary` cross-entropy, each class for itself, its "
-      "mean over classes. Evaluation always tells the former.",
+      "Of training: `softmax` cross-entropy, `focal` (softmax, less of what is known already), or `binary` "
+      "cross-entropy, each class for itself, its mean over classes. Evaluation always tells the first.",
       "softmax",
+      "focal",
       "binary",
+    ),
+    "focal_gamma": number(
+      float, 2.0, "focal: power of 1 - p that a label of probability p counts with.", 0
+    ),
+    "class_weights": choice(
+      "none",
+      "softmax, focal: an example's loss is multiplied by images / (classes * images of its class): `balanced`.",
+      "none",
+      "balanced",
     ),
     "binary_threshold": number(
       float,
@@ -252,7 +269,10 @@ SCHEMA: dict[str, dict[str, Field]] = {
       "accuracy",
       "loss",
       "top5_accuracy",
+      "precision_macro",
+      "recall_macro",
       "f1_macro",
+      "ece",
       may_change=True,
     ),
   },

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from imgclf import augment, losses, optim, rates
@@ -94,6 +95,7 @@ def make_train_step(
   config: Mapping[str, Any],
   optimizer: optax.GradientTransformation,
   learning_rate: optax.Schedule,
+  class_weights: np.ndarray | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """Returns the function of one update.
 
@@ -101,7 +103,7 @@ def make_train_step(
   `position` [batch] int32 (the example's place in the global batch), `stop` [batch] int32, with
   `augment.flip_alternate` `mirror` [batch] bool (which images are mirrored) and, where examples may be bad, `mask`
   [batch] bool (False: the image is blank and counts for nothing but the batch norm, which sees a picture of the mean colour). It returns the next state and scalar metrics over the global
-  batch: `loss` (with smoothing and penalties), `accuracy` (of the label of larger weight), `gradient_norm` (before clipping),
+  batch: `loss` (with smoothing, class weights and penalties), `accuracy` (of the label of larger weight), `gradient_norm` (before clipping),
   `learning_rate`, and `stop`, more than 0 where any `stop` of any device was.
 
   A step that any device wants to stop before is not made: the state is returned as it was. With
@@ -120,7 +122,7 @@ def make_train_step(
       logits, updates = model.apply(
         variables, images, train=True, keys=keys, mutable=["batch_stats"]
       )
-    each = losses.training_loss(logits, targets, config["train"])
+    each = losses.training_loss(logits, targets, config["train"], class_weights)
     right = jnp.argmax(logits, axis=1) == targets.main()
     if weights is not None:
       each, right = each * weights, right * weights

@@ -200,14 +200,14 @@ def test_the_best_the_latest_and_one_per_interval_stay_on_disk(tmp_path, accurac
   assert sorted(ocp.utils.checkpoint_steps(tmp_path / "c")) == kept  # plain orbax sees the same
 
 
-def test_a_lower_loss_is_better_and_other_figures_are_better_higher(tmp_path):
+def test_a_lower_loss_or_calibration_error_is_better_and_other_figures_are_better_higher(tmp_path):
   figures = {
-    1: {"loss": 0.3, "f1_macro": 0.1},
-    2: {"loss": 0.1, "f1_macro": 0.2},
-    3: {"loss": math.nan, "f1_macro": 0.3},
-    4: {"loss": 0.2, "f1_macro": 0.0},
+    1: {"loss": 0.3, "f1_macro": 0.1, "ece": 0.01},
+    2: {"loss": 0.1, "f1_macro": 0.2, "ece": 0.02},
+    3: {"loss": math.nan, "f1_macro": 0.3, "ece": 0.03},
+    4: {"loss": 0.2, "f1_macro": 0.0, "ece": 0.04},
   }
-  for metric, best in (("loss", 2), ("f1_macro", 3)):
+  for metric, best in (("loss", 2), ("f1_macro", 3), ("ece", 1)):
     kept = _save_all(tmp_path / metric, figures, keep_latest=1, best_metric=metric)
     assert kept == [best, 4]
     with Checkpoints(tmp_path / metric, best_metric=metric, read_only=True) as checkpoints:

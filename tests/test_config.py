@@ -239,6 +239,14 @@ def test_resolved_paths_hold_from_any_folder(tmp_path, monkeypatch):
     ({"augment.repeats": 3}, "config.augment.repeats: 3 does not divide"),
     ({"augment.cutout": 300}, "config.augment.cutout: 300 is more than config.dataset.image_size"),
     ({"train.binary_threshold": 0.2}, "config.train.binary_threshold: only the loss binary"),
+    (
+      {"train.class_weights": "balanced", "train.loss": "binary"},
+      "config.train.class_weights: the loss binary has none",
+    ),
+    (
+      {"train.class_weights": "balanced", "dataset.sampling": "balanced"},
+      "config.train.class_weights: config.dataset.sampling=balanced makes up",
+    ),
     ({"augment.scale": (1.2, 0.8)}, "config.augment.scale"),
     ({"augment.policy": "randaugmnt"}, "did you mean randaugment"),
   ],

@@ -55,6 +55,27 @@ def test_a_resident_split_trains_to_the_bits_of_a_streamed_one(config, tmp_path)
   assert one.read_text() == other.read_text()
 
 
+def test_balanced_batches_of_a_skewed_set_hold_every_class_alike(small_config, tmp_path):
+  for name, number in (("cat", 30), ("dog", 6), ("owl", 1)):
+    for split in ("train", "validation"):
+      (tmp_path / "data" / split / name).mkdir(parents=True)
+      for i in range(number):
+        pixels = np.random.default_rng([i, len(name)]).integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{i}.png")
+  config = imgclf.ConfigDict(small_config)
+  config.dataset.update(name=f"folder:{tmp_path / 'data'}", sampling="balanced")
+  config.train.batch_size = 12
+  _, records = records_of(config)
+  batches = loader.train_batches(records, config)
+  for number in (0, 1, 50):
+    labels = batches[number]["label"]
+    assert np.bincount(labels).tolist() == [4, 4, 4]
+    names = [record.label for record in loader.train_examples(records, config, number)]
+    assert names == labels.tolist()
+  again = loader.train_batches(records_of(config)[1], config)[50]
+  np.testing.assert_array_equal(again["image"], batches[50]["image"])
+
+
 def test_a_call_may_take_the_order_of_another_seed(config):
   config.augment.flip = config.augment.flip_alternate = True
   _, records = records_of(config)
@@ -84,10 +105,13 @@ def test_several_steps_in_one_call_are_the_steps_one_by_one(config, tmp_path):
     np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_calls_take_the_examples_of_the_streamed_batches(config, count, monkeypatch):
+@pytest.mark.parametrize(
+  ("count", "sampling"), [(1, "shuffled"), (2, "shuffled"), (4, "shuffled"), (2, "balanced")]
+)
+def test_calls_take_the_examples_of_the_streamed_batches(config, count, sampling, monkeypatch):
   """Of each process its share, over the end of an epoch, from any step on."""
   config.train.steps_per_call, config.augment.crop = 3, "center"
+  config.dataset.sampling = sampling
   config.augment.flip = config.augment.flip_alternate = True
   _, records = records_of(config)
   monkeypatch.setattr(parallel, "process_count", lambda: count)

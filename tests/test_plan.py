@@ -1,5 +1,8 @@
 """What a config is held against before a run."""
 
+import contextlib
+
+import numpy as np
 import pytest
 
 import imgclf
@@ -38,3 +41,20 @@ def test_frozen_norms_whose_statistics_move_are_told():
   assert note.startswith("8 batch norms have frozen parameters and moving statistics")
   config.model.frozen_batch_norm = "rules"
   assert plan.check_config(config) == []
+
+
+def test_the_weights_of_classes_follow_from_the_train_split(small_config, tmp_path):
+  for name, number in (("cat", 6), ("dog", 2)):
+    for split in ("train", "validation"):
+      (tmp_path / "data" / split / name).mkdir(parents=True)
+      for i in range(number):
+        (tmp_path / "data" / split / name / f"{i}.png").write_bytes(b"not read")
+  small_config.dataset.name = f"folder:{tmp_path / 'data'}"
+  for which, expected in (("none", None), ("balanced", [8 / 12, 8 / 4])):
+    small_config.train.class_weights = which
+    with contextlib.ExitStack() as held:
+      found = plan.prepare(small_config, tmp_path / which, held).class_weights
+    if expected is None:
+      assert found is None
+    else:
+      np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -16,7 +16,7 @@ from imgclf.models import resnet
 CLASSES = 10
 
 
-def make(config, total_steps=100):
+def make(config, total_steps=100, class_weights=None):
   model = models.create(config["model"], CLASSES, axis_name=parallel.AXIS)
   learning_rate = optim.schedule(config, total_steps=total_steps, warmup_steps=0)
   optimizer = optim.create(config, learning_rate)
@@ -27,7 +27,9 @@ def make(config, total_steps=100):
     image_size=config["dataset"]["image_size"],
     ema=config["optimizer"]["ema_decay"] is not None,
   )
-  step = parallel.pmap(steps.make_train_step(model, config, optimizer, learning_rate))
+  step = parallel.pmap(
+    steps.make_train_step(model, config, optimizer, learning_rate, class_weights)
+  )
   return model, begin, step
 
 
@@ -56,6 +58,15 @@ def test_the_first_loss_is_the_logarithm_of_the_number_of_classes(smoothing):
   _, begin, step = make(config)
   _, result = step(parallel.replicate(begin), parallel.shard(random_batch(8, 32)))
   assert parallel.scalar(result["loss"]) == pytest.approx(math.log(CLASSES), abs=1e-6)
+
+
+def test_an_example_counts_by_the_weight_of_its_class():
+  weights = np.arange(CLASSES) / 2
+  _, begin, step = make(lenet_config(), class_weights=weights)
+  batch = random_batch(8, 32)
+  _, result = step(parallel.replicate(begin), parallel.shard(batch))
+  expected = math.log(CLASSES) * weights[batch["label"]].mean()
+  assert parallel.scalar(result["loss"]) == pytest.approx(expected, rel=1e-6)
 
 
 def test_one_batch_is_learned_by_heart():

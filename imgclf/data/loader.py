@@ -15,7 +15,7 @@ import numpy as np
 
 from imgclf.data import crops, images
 from imgclf.data.datasets import Record
-from imgclf.data.order import Order
+from imgclf.data.order import BalancedOrder, Order
 from imgclf.data.sources import Decoded
 
 Batch = dict[str, np.ndarray]
@@ -26,6 +26,14 @@ class Records(Protocol):
 
   def __len__(self) -> int: ...
   def __getitems__(self, indices: Sequence[int]) -> list[Record]: ...
+
+
+class TrainRecords(Records, Protocol):
+  """Encoded examples whose labels are known beforehand, as `imgclf.data.sources.Records`."""
+
+  def labels(self) -> np.ndarray:
+    """Returns the label of each, [n] integers."""
+    ...
 
 
 def train_crop(config: Mapping[str, Any]) -> Callable[[Record, int], np.ndarray]:
@@ -98,12 +106,28 @@ def _decode(record: Record, dataset: Mapping[str, Any]) -> np.ndarray:
   )
 
 
+def example_order(
+  records: TrainRecords, config: Mapping[str, Any], seed: int | None = None
+) -> Order | BalancedOrder:
+  """Returns the stream of a run's training examples, by `dataset.sampling`.
+
+  Args:
+    records: the train split.
+    config: the run's config.
+    seed: of the order; none: the run's.
+  """
+  seed = config["seed"] if seed is None else seed
+  if config["dataset"]["sampling"] == "balanced":
+    return BalancedOrder(records.labels(), seed)
+  return Order(len(records), seed)
+
+
 def train_examples(
-  records: Records, config: Mapping[str, Any], k: int, count: int | None = None
+  records: TrainRecords, config: Mapping[str, Any], k: int, count: int | None = None
 ) -> list[Record]:
   """Returns the encoded examples of the whole global batch k, each once, in their order; or the first `count`."""
   places = np.arange(k * _distinct(config), (k + 1) * _distinct(config))[:count]
-  return records.__getitems__(Order(len(records), config["seed"]).at(places).tolist())
+  return records.__getitems__(example_order(records, config).at(places).tolist())
 
 
 def _distinct(config: Mapping[str, Any]) -> int:
@@ -129,7 +153,10 @@ def stream_places(
 
 
 def mirrored(
-  order: Order, config: Mapping[str, Any], k: int | np.ndarray, positions: np.ndarray
+  order: Order | BalancedOrder,
+  config: Mapping[str, Any],
+  k: int | np.ndarray,
+  positions: np.ndarray,
 ) -> np.ndarray:
   """Returns which images `augment.flip_alternate` mirrors of those at these positions of global batch k, bool."""
   repeats = config["augment"]["repeats"]
@@ -139,7 +166,7 @@ def mirrored(
 
 
 def train_batches(
-  records: Records,
+  records: TrainRecords,
   config: Mapping[str, Any],
   *,
   process_index: int = 0,
@@ -151,7 +178,7 @@ def train_batches(
 
   The examples stand in one endless stream: the split shuffled by the seed, then shuffled anew, and so
   on. Global batch k is the stream's part from k * batch_size on, so that every example comes once an
-  epoch. With `augment.repeats` it is the part from k * n on, n being batch_size / repeats, and position q
+  epoch; with balanced `dataset.sampling` see `BalancedOrder`. With `augment.repeats` it is the part from k * n on, n being batch_size / repeats, and position q
   shows example q mod n of it: the examples once in their order, then again. Process p of P has the p-th
   of P blocks of positions, in their order, so that neighbours stay together.
 
@@ -171,7 +198,7 @@ def train_batches(
     is blank.
   """
   size, batch_size = config["dataset"]["image_size"], config["train"]["batch_size"]
-  order = Order(len(records), config["seed"])
+  order = example_order(records, config)
   crop = train_crop(config)
   own = positions(config, process_index, process_count)
 

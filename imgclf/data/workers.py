@@ -56,7 +56,7 @@ def count(config: Mapping[str, Any]) -> int:
 
 
 def train_batches(
-  records: loader.Records,
+  records: loader.TrainRecords,
   config: Mapping[str, Any],
   numbers: range,
   *,
@@ -127,7 +127,7 @@ class TrainBatches:
 
   def __init__(
     self,
-    records: loader.Records,
+    records: loader.TrainRecords,
     config: Mapping[str, Any],
     numbers: range,
     *,

@@ -83,7 +83,7 @@ def _run(plan: Plan, interrupt: Interrupt, quiet: bool) -> dict[str, Any]:
     ) as shown:
       loop = Loop(
         plan,
-        steps.make_train_step(model, config, optimizer, learning_rate),
+        steps.make_train_step(model, config, optimizer, learning_rate, plan.class_weights),
         steps.make_eval_step(model, config),
         checkpoints,
         shown,

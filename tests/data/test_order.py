@@ -1,6 +1,6 @@
 import numpy as np
 
-from imgclf.data.order import Order
+from imgclf.data.order import BalancedOrder, Order
 
 
 def test_every_example_comes_once_an_epoch_and_each_epoch_has_an_order_of_its_own():
@@ -66,3 +66,45 @@ def test_times_within_an_epoch_alternate_too():
   by_example = {e: times[:, order.at(places) == e].T.reshape(-1) for e in range(7)}
   for shown in by_example.values():
     assert (shown[1:] != shown[:-1]).all() and len(shown) == 6
+
+
+SKEWED = np.array([2] * 3 + [0] * 20 + [2] * 2 + [4] * 1)  # no 1 and no 3
+
+
+def test_a_balanced_stream_is_rounds_of_each_class_once_in_orders_of_their_own():
+  rounds = SKEWED[BalancedOrder(SKEWED, seed=1).at(np.arange(3 * 400))].reshape(400, 3)
+  np.testing.assert_array_equal(np.sort(rounds, axis=1), [[0, 2, 4]] * 400)
+  orders, counts = np.unique(rounds, axis=0, return_counts=True)
+  assert len(orders) == 6
+  # Of 400 draws of a sixth each: 67 on average, with a standard deviation of 7.5.
+  assert np.abs(counts - 400 / 6).max() < 4 * 7.5
+
+
+def test_of_each_class_every_example_comes_once_before_one_comes_again():
+  stream = BalancedOrder(SKEWED, seed=1).at(np.arange(3 * 100))
+  for label, size in ((0, 20), (2, 5), (4, 1)):
+    own = stream[SKEWED[stream] == label].reshape(-1, size)
+    np.testing.assert_array_equal(
+      np.sort(own, axis=1), [np.flatnonzero(SKEWED == label)] * (100 // size)
+    )
+    assert size == 1 or len({tuple(one) for one in own}) > 100 // size / 2
+
+
+def test_any_part_of_a_balanced_stream_is_the_same_whatever_was_asked_for_before():
+  whole = BalancedOrder(SKEWED, seed=3).at(
+    np.arange(60_000)
+  )  # over the end of what is drawn at once
+  order = BalancedOrder(SKEWED, seed=3)
+  for places in (np.arange(59_990, 60_000), np.array([[5, 16_384], [41, 0]]), np.arange(99, 3, -7)):
+    np.testing.assert_array_equal(order.at(places), whole[places])
+  assert (BalancedOrder(SKEWED, seed=4).at(np.arange(60)) != whole[:60]).any()
+
+
+def test_an_example_of_a_balanced_stream_is_mirrored_every_other_time_that_it_is_shown():
+  order, places = BalancedOrder(SKEWED, seed=1), np.arange(3 * 60)
+  stream, mirrored = order.at(places), order.mirrored(places)
+  for example in range(len(SKEWED)):
+    ways = mirrored[stream == example]
+    assert len(ways) >= 3
+    assert (ways[1:] != ways[:-1]).all()
+  assert 0 < mirrored[:3].sum() + mirrored[3:6].sum() < 6

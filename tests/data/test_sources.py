@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from imgclf.data.sources import Record, Records
@@ -40,3 +41,13 @@ def test_an_index_outside_is_refused(index):
   records = Records([(Letters("a", 10), 4, 7)])
   with pytest.raises(IndexError, match=f"record {index} of 3"):
     records[index]
+
+
+def test_labels_are_listed_by_the_source_or_read_once():
+  read, listed = Letters("a", 700), Letters("b", 4)
+  listed.labels = np.array([7, 8, 9, 7])
+  records = Records([(read, 10, 600), (listed, 1, 3)])
+  assert records.labels().tolist() == [*range(10, 600), 8, 9]
+  assert records.labels().dtype == np.int32
+  assert [place for call in read.calls for place in call] == list(range(10, 600))
+  assert listed.calls == []
