@@ -91,6 +91,9 @@ class Loop:
   def run(self, begin: state.TrainState, begun: int) -> bool:
     """Makes the steps after `begun`; returns whether a signal ended it early.
 
+    The end may also be an evaluation at which `train.patience` is over: that step is saved, and the same evaluation ends
+    a run that is resumed from it.
+
     Raises:
       Diverged: when more steps than `train.max_bad_steps` had a NaN or infinite loss or gradient.
       UserError: for an image or a checkpoint that can't be read or written, or too little memory.
@@ -123,6 +126,8 @@ class Loop:
         self.checkpoints.add_metrics(begun, self._evaluate(current, begun))
       except Abandoned:
         return self._stop(current, begun, begun, [])
+    if begun and self._to_evaluate(begun) and self._is_over(begun):
+      return False
     window: list[_Call] = []
     under_way: collections.deque[_Call] = collections.deque()
     step = begun
@@ -154,7 +159,24 @@ class Loop:
         saving = saving or self.checkpoints.improves(figures)
       if saving:
         self._save(step, current, figures)
+      if evaluating and self._is_over(step):
+        if not saving:
+          self._save(step, current, figures)
+        return False
     return False
+
+  def _is_over(self, step: int) -> bool:
+    """Whether the best evaluation is so long ago, at one that is recorded, that the run ends before its length.
+
+    That is seen from the checkpoints that there are, of which the best is one: nothing else need be remembered.
+    """
+    every, best = self.plan.every, self.checkpoints.best() if self.plan.every.patience else None
+    if every.patience is None or step == every.total or step - (best or 0) < every.patience:
+      return False
+    figure = self.plan.config["checkpoint"]["best_metric"]
+    why = f"was never better than at step {best}" if best else "was never a number"
+    self.shown.note(f"stopped early at step {step}: validation {figure} {why}")
+    return True
 
   def _counts(self, begun: int, most: int) -> Iterator[int]:
     """The steps of each call from here to the end: as many as may be, up to the next step that something is due at."""

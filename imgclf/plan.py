@@ -32,6 +32,7 @@ class Intervals:
   evaluate: int
   save: int
   keep: int | None
+  patience: int | None
 
   @classmethod
   def of(cls, config: Mapping[str, Any], num_examples: int) -> "Intervals":
@@ -43,6 +44,7 @@ class Intervals:
       evaluate=configs.steps(config, "eval.every", num_examples),
       save=configs.steps(config, "checkpoint.every", num_examples),
       keep=configs.optional_steps(config, "checkpoint.keep_every", num_examples),
+      patience=configs.optional_steps(config, "train.patience", num_examples),
     )
 
 

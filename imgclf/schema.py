@@ -187,6 +187,10 @@ SCHEMA: dict[str, dict[str, Field]] = {
   "train": {
     "batch_size": number(int, 128, "Examples of one step, over all devices and processes.", 1),
     **duration("total", "Length of the run"),
+    **duration(
+      "patience",
+      "The run ends at an evaluation that is this long after the best one by checkpoint.best_metric",
+    ),
     "steps_per_call": number(
       int,
       None,
@@ -291,7 +295,7 @@ DEFAULT_DURATIONS: dict[str, tuple[str, float]] = {
   "log.every": ("steps", 50),
 }
 UNITS = ("steps", "epochs", "examples")
-DURATIONS = (*DEFAULT_DURATIONS, "checkpoint.keep_every")
+DURATIONS = (*DEFAULT_DURATIONS, "checkpoint.keep_every", "train.patience")
 
 
 FIELDS: dict[str, Field] = {

@@ -1,6 +1,7 @@
 """The steps of a run where something goes wrong in them: divergence, bad steps, a stop in an evaluation."""
 
 import json
+import shutil
 import signal
 
 from fresh import assert_same_bits, saved_state
@@ -236,6 +237,48 @@ class _Watched:
 
   def __getattr__(self, name):
     raise AssertionError(f"{self._of} is read by {name}")
+
+
+def test_a_run_ends_when_the_best_evaluation_is_long_ago_and_again_when_it_is_resumed(
+  config, tmp_path, monkeypatch, capsys
+):
+  config.train.update(total_steps=10, patience_steps=4)
+  config.eval.every_steps, config.log.every_steps = 2, 10
+  config.checkpoint.update(every_steps=3, keep_latest=10)
+  # Step 4 is the best, and step 8 the first that is four steps after it; an equal is no better.
+  accuracies = {2: 0.3, 4: 0.5, 6: 0.5, 8: 0.4, 10: 0.9}
+  evaluate = loop.Loop._evaluate
+  monkeypatch.setattr(
+    loop.Loop,
+    "_evaluate",
+    lambda self, current, step: {
+      **evaluate(self, current, step),
+      "accuracy": accuracies[step],
+    },
+  )
+  workdir, told = tmp_path / "run", "stopped early at step 8: validation accuracy was never better"
+  result = imgclf.train(config, workdir)
+  assert (result["step"], result["best_step"]) == (8, 4)
+  assert told + " than at step 4" in " ".join(capsys.readouterr().out.split())
+  assert sorted(figures(workdir)) == [
+    2,
+    3,
+    4,
+    6,
+    8,
+  ]  # what is saved when it is due or the best, and the end
+  ended = saved_state(workdir)
+  imgclf.train(config, workdir, quiet=True)
+  assert_same_bits(saved_state(workdir), ended)
+  # As after a kill: from a step that nothing was evaluated at.
+  for step in (4, 6, 8):
+    shutil.rmtree(workdir / "checkpoints" / str(step))
+  result = imgclf.train(config, workdir, quiet=True)
+  assert (result["step"], result["best_step"]) == (8, 4)
+  assert_same_bits(saved_state(workdir), ended)
+  # More patience, and it goes on.
+  config.train.patience_steps = 6
+  assert imgclf.train(config, workdir, quiet=True)["best_step"] == 10
 
 
 def test_between_log_lines_the_host_reads_nothing_but_the_stop_of_a_step_two_before(
