@@ -239,9 +239,9 @@ def validate(config: Mapping) -> None:
     )
   optimizer = config["optimizer"]
   name, rest = optimizer["name"], optimizer["muon_rest"]
-  if optimizer["nesterov"] and name != "sgd" and (name, rest) != ("muon", "sgd"):
+  if optimizer["nesterov"] and name not in ("sgd", "lars") and (name, rest) != ("muon", "sgd"):
     raise UserError(
-      f"config.optimizer.nesterov: only sgd has it, and config.optimizer.name is "
+      f"config.optimizer.nesterov: only sgd and lars have it, and config.optimizer.name is "
       f"{name}; set nesterov to False or the name to sgd"
     )
   if optimizer["nesterov"] and not optimizer["momentum"]:

@@ -111,6 +111,10 @@ def create(
   - `lamb`: Adam's direction plus decay, rescaled in each tensor to the norm of its weights (You et
     al. 2020, https://arxiv.org/abs/1904.00962). As in the authors' code, what is not decayed is not
     rescaled either.
+  - `lars`: the gradient plus decay, rescaled in each decayed tensor to `trust_coefficient` times the norm of its weights;
+    momentum accumulates that times the learning rate (You et al. 2017, https://arxiv.org/abs/1708.03888, algorithm 1).
+  - `lion`: the sign of b1 m + (1 - b1) g, where m <- b2 m + (1 - b2) g follows it, and decoupled decay (Chen et al. 2023,
+    https://arxiv.org/abs/2302.06675, algorithm 2).
   - `muon`: see `_muon`.
 
   With `clip_norm` the gradient is first scaled down to that norm over all parameters (Pascanu et
@@ -137,6 +141,11 @@ def create(
       parts = [decay, _momentum(options)]
     case "lamb":
       parts = [adam, decay, optax.masked(optax.scale_by_trust_ratio(), mask)]
+    case "lars":
+      ratio = optax.scale_by_trust_ratio(trust_coefficient=options["trust_coefficient"])
+      parts = [decay, optax.masked(ratio, mask)]
+    case "lion":
+      parts = [optax.scale_by_lion(options["b1"], options["b2"]), decay]
     case "muon":
       parts = [_muon(config)]
     case name:
@@ -144,6 +153,9 @@ def create(
   if options["clip_norm"] is not None:
     parts.insert(0, optax.clip_by_global_norm(options["clip_norm"]))
   parts.append(rates.scale_by_rates(config, learning_rate, total_steps=total_steps, depths=depths))
+  if options["name"] == "lars":
+    # After the learning rate, so that one that falls does not scale down the steps before it once more.
+    parts.append(_momentum(options))
   if options["muon_unit_filters"]:
     parts.append(muon.unit_filters(lambda params: _muon_mask(params, config)))
   return optax.chain(*parts)
@@ -230,6 +242,21 @@ def penalty(params: Any, config: Mapping) -> jax.Array:
       if l2:
         total += l2 / 2 * jnp.sum(jnp.square(leaf))
   return total
+
+
+def ascended(params: Any, gradient: Any, rho: float) -> Any:
+  """Returns the parameters moved by `rho` along the gradient, which is where sharpness-aware minimisation looks next.
+
+  Foret et al. 2021, https://arxiv.org/abs/2010.01412, equation 2 with p = 2.
+
+  Args:
+    params: tree of float arrays.
+    gradient: of the same shapes, over the whole batch.
+    rho: distance over all parameters.
+  """
+  # At a gradient of nothing there is no way up.
+  scale = rho / jnp.maximum(optax.tree.norm(gradient), 1e-12)
+  return jax.tree.map(lambda p, g: p + (scale * g).astype(p.dtype), params, gradient)
 
 
 def update_ema(average: Any, new: Any, step: jax.typing.ArrayLike, decay: float) -> Any:

@@ -5,10 +5,13 @@ from imgclf.fields import Field, choice, number
 OPTIMIZER: dict[str, Field] = {
   "name": choice(
     "adam",
-    "adam (decoupled weight decay, i.e. AdamW), sgd (momentum), lamb, or muon (orthogonal updates of hidden filters).",
+    "adam (decoupled weight decay, i.e. AdamW), sgd (momentum), lamb, lars, lion, or muon (orthogonal updates of "
+    "hidden filters).",
     "adam",
     "sgd",
     "lamb",
+    "lars",
+    "lion",
     "muon",
   ),
   "learning_rate": number(float, 1e-3, "Peak learning rate.", 0, above=True),
@@ -21,7 +24,7 @@ OPTIMIZER: dict[str, Field] = {
   "weight_decay": number(
     float,
     1e-4,
-    "Weight decay: decoupled for adam and lamb, added to the gradient for sgd (as in the papers).",
+    "Weight decay: decoupled for adam, lamb and lion, added to the gradient for sgd and lars (as in the papers).",
   ),
   "decay_bias_and_norm": Field(
     bool, False, "Decay biases and norm scales too, not only parameters of 2 or more axes."
@@ -34,11 +37,25 @@ OPTIMIZER: dict[str, Field] = {
     0.0,
     "Penalty: this times half the sum of w^2 of the decayed parameters, added to the loss.",
   ),
-  "b1": number(float, 0.9, "adam, lamb: decay of the first moment.", 0, 1, below=True),
-  "b2": number(float, 0.999, "adam, lamb: decay of the second moment.", 0, 1, below=True),
+  "b1": number(float, 0.9, "adam, lamb, lion: decay of the first moment.", 0, 1, below=True),
+  "b2": number(
+    float,
+    0.999,
+    "adam, lamb: decay of the second moment; lion: of the one that is kept (0.99 in its paper).",
+    0,
+    1,
+    below=True,
+  ),
   "epsilon": number(float, 1e-8, "adam, lamb: added to the denominator.", 0, above=True),
-  "momentum": number(float, 0.9, "sgd: momentum.", 0, 1, below=True),
-  "nesterov": Field(bool, False, "sgd: Nesterov's form of momentum."),
+  "momentum": number(float, 0.9, "sgd, lars: momentum.", 0, 1, below=True),
+  "nesterov": Field(bool, False, "sgd, lars: Nesterov's form of momentum."),
+  "trust_coefficient": number(
+    float,
+    0.001,
+    "lars: a layer's step is this times the norm of its weights, times the learning rate.",
+    0,
+    above=True,
+  ),
   "muon_momentum": number(
     float, 0.95, "muon: momentum, in Nesterov's form, of the hidden filters.", 0, 1, below=True
   ),
@@ -74,6 +91,14 @@ OPTIMIZER: dict[str, Field] = {
     float,
     None,
     "Gradients are scaled down to this global norm; none: no clipping.",
+    0,
+    above=True,
+  ),
+  "sam_rho": number(
+    float,
+    None,
+    "Sharpness-aware minimisation: the gradient is that at the weights moved by this far up the gradient, which "
+    "doubles the work of a step; none: off.",
     0,
     above=True,
   ),

@@ -103,14 +103,14 @@ def make_train_step(
   `position` [batch] int32 (the example's place in the global batch), `stop` [batch] int32, with
   `augment.flip_alternate` `mirror` [batch] bool (which images are mirrored) and, where examples may be bad, `mask`
   [batch] bool (False: the image is blank and counts for nothing but the batch norm, which sees a picture of the mean colour). It returns the next state and scalar metrics over the global
-  batch: `loss` (with smoothing, class weights and penalties), `accuracy` (of the label of larger weight), `gradient_norm` (before clipping),
+  batch: `loss` (with smoothing, class weights and penalties), `accuracy` (of the label of larger weight), `gradient_norm` (of the update, before clipping),
   `learning_rate`, and `stop`, more than 0 where any `stop` of any device was.
 
   A step that any device wants to stop before is not made: the state is returned as it was. With
   `train.max_bad_steps` one whose loss or gradient is NaN or infinite changes `step` and `bad_steps` alone.
   """
   parts = config["optimizer"]["accumulate_steps"]
-  ema_decay = config["optimizer"]["ema_decay"]
+  ema_decay, sam_rho = config["optimizer"]["ema_decay"], config["optimizer"]["sam_rho"]
   leave_out_bad = config["train"]["max_bad_steps"] > 0
   dtype = jnp.dtype(config["model"]["dtype"])
 
@@ -134,12 +134,12 @@ def make_train_step(
     # in bfloat16 at 224 px 23 MB an image are kept for the gradient, in place of 42.
     loss_and_aux = jax.checkpoint(loss_and_aux, policy=jax.checkpoint_policies.dots_saveable)
 
-  def gradients(state: TrainState, *examples):
+  def gradients(params: Any, batch_stats: Any, *examples):
     """Means over this device's examples, computed in `parts` parts one after the other."""
 
     def of_part(batch_stats, examples):
       gradient = jax.value_and_grad(loss_and_aux, has_aux=True)
-      (loss, (accuracy, batch_stats)), grads = gradient(state.params, batch_stats, *examples)
+      (loss, (accuracy, batch_stats)), grads = gradient(params, batch_stats, *examples)
       return batch_stats, (loss, accuracy, grads)
 
     def add_part(carry, examples):
@@ -148,7 +148,7 @@ def make_train_step(
       return (batch_stats, jax.tree.map(jnp.add, total, means)), None
 
     examples = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), examples)
-    first = of_part(state.batch_stats, jax.tree.map(lambda x: x[0], examples))
+    first = of_part(batch_stats, jax.tree.map(lambda x: x[0], examples))
     if parts == 1:
       return first
     # XLA runs convolutions in loops on an unoptimised path on CPUs, so there the loop is unrolled.
@@ -163,10 +163,17 @@ def make_train_step(
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     images, targets, keys = augmented(batch, config["seed"], state.step, config["augment"], dtype)
     weights = example_weights(batch, dtype)
-    batch_stats, means = gradients(state, images, targets, keys, weights)
+    examples = (images, targets, keys, weights)
+    batch_stats, means = gradients(state.params, state.batch_stats, *examples)
     # Local statistics differ by device: their mean keeps the copies of the state the same.
     batch_stats, (loss, accuracy, grads) = jax.lax.pmean((batch_stats, means), AXIS)
     batch_stats = _with_frozen(batch_stats, state, config)
+    if sam_rho is not None:
+      # Foret et al. 2021, https://arxiv.org/abs/2010.01412, algorithm 1. By the gradient of the whole batch, where the
+      # authors took a device's own, so that it does not matter how many there are. The statistics, as the figures that
+      # are told, are of the weights as they are.
+      above = optim.ascended(state.params, grads, sam_rho)
+      grads = jax.lax.pmean(gradients(above, state.batch_stats, *examples)[1][2], AXIS)
     metrics = {
       "loss": loss,
       "accuracy": accuracy,

@@ -82,7 +82,7 @@ def test_an_override_is_read_as_the_fields_type(path, text, value):
     ("dataset.crop_fraction", "0", ["a number >= 0.1 and <= 1"]),
     ("schedule.step_boundaries", "(0.5, 0.3)", ["rising numbers"]),
     ("optimizer.accumulate_steps", "3", ["does not divide config.train.batch_size=128"]),
-    ("optimizer.nesterov", "true", ["only sgd has it"]),
+    ("optimizer.nesterov", "true", ["only sgd and lars have it"]),
     ("optimizer.muon_unit_filters", "true", ["only muon has it"]),
     ("optimizer.rules", "head", ["is no rule", "PATTERN: lr=2"]),
     ("eval.tta", "flips", ["one of none, flip, flip_translate", "did you mean flip?"]),
@@ -187,7 +187,7 @@ def test_a_shift_needs_a_second_pixel():
 
 def test_nesterov_is_for_what_sgd_updates():
   fields = [("optimizer.name", "muon"), ("optimizer.nesterov", "true")]
-  with pytest.raises(UserError, match="only sgd has it"):
+  with pytest.raises(UserError, match="only sgd and lars have it"):
     overridden(*fields)
   overridden(*fields, ("optimizer.muon_rest", "sgd"))
 

@@ -186,7 +186,7 @@ def test_parameters_of_two_or_more_axes_are_decayed_and_others_not():
   assert all(jax.tree.leaves(optim.decay_mask(params, everything)))
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd", "lamb"])
+@pytest.mark.parametrize("name", ["adam", "sgd", "lamb", "lion"])
 @pytest.mark.parametrize("everything", [False, True])
 def test_without_a_gradient_only_decayed_parameters_shrink(name, everything):
   config = make_config(
@@ -320,6 +320,61 @@ def test_gradients_are_scaled_down_to_the_global_norm(clip_norm, factor):
   np.testing.assert_allclose(after["bias"], [0, -4 * factor], rtol=1e-6)
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_lars_scales_each_decayed_tensor_and_its_momentum_keeps_the_learning_rate(nesterov):
+  config = make_config(
+    optimizer__name="lars",
+    optimizer__weight_decay=0.3,
+    optimizer__momentum=0.8,
+    optimizer__nesterov=nesterov,
+    optimizer__trust_coefficient=0.02,
+  )
+  params, gradients = random_tree(0), [random_tree(1), random_tree(2)]
+  after = run(config, params, gradients, lambda step: 0.5 / (step + 1))
+  # You et al. 2017, algorithm 1: v <- m v + gamma lambda (g + beta w), w <- w - v.
+  for name in ("kernel", "bias"):
+    weights, velocity = params[name], 0.0
+    for rate, gradient in zip((0.5, 0.25), gradients):
+      step = gradient[name]
+      if name == "kernel":
+        step = step + 0.3 * weights
+        step = step * 0.02 * np.linalg.norm(weights) / np.linalg.norm(step)
+      velocity = 0.8 * velocity + rate * step
+      weights = weights - (rate * step + 0.8 * velocity if nesterov else velocity)
+    np.testing.assert_allclose(after[name], weights, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("float64")
+def test_lion_is_the_papers():
+  config = make_config(
+    optimizer__name="lion",
+    optimizer__weight_decay=0.5,
+    optimizer__b1=0.9,
+    optimizer__b2=0.5,
+  )
+  params = {"kernel": np.array([[1.0, 1.0]]), "bias": np.array([1.0])}
+  first = {"kernel": np.array([[2.0, -1.0]]), "bias": np.array([0.0])}
+  second = {"kernel": np.array([[-8.0, 20.0]]), "bias": np.array([-3.0])}
+  after = run(config, params, [first, second])
+  # Signs of 0.2, -0.1; then, with m = 1, -0.5: of 0.9 - 0.8 and -0.45 + 2. Decay is 0.1 * 0.5 of the weight.
+  expected = [[(1 - 0.1 - 0.05) * 0.95 - 0.1, (1 + 0.1 - 0.05) * 0.95 - 0.1]]
+  np.testing.assert_allclose(after["kernel"], expected, rtol=1e-12)
+  np.testing.assert_allclose(after["bias"], [1 + 0.1], rtol=1e-12)  # a sign of nothing is 0
+
+
+def test_the_way_up_is_as_long_as_rho():
+  params, gradient = (
+    {"a": jnp.array([1.0, 2.0]), "b": jnp.zeros(1)},
+    {"a": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])},
+  )
+  after = optim.ascended(params, gradient, 0.5)
+  np.testing.assert_allclose(after["a"], [1.3, 2.0], rtol=1e-6)
+  np.testing.assert_allclose(after["b"], [0.4], rtol=1e-6)
+  still = optim.ascended(params, jax.tree.map(jnp.zeros_like, gradient), 0.5)
+  np.testing.assert_array_equal(still["a"], params["a"])
+
+
 # Penalties.
 
 
@@ -444,9 +499,11 @@ def test_until_goes_through_the_schedule_in_a_share_of_the_run():
     assert float(after["slow"][0]) == pytest.approx(slow, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd", "lamb", "muon"])
+@pytest.mark.parametrize("name", ["adam", "sgd", "lamb", "lars", "lion", "muon"])
 def test_what_is_frozen_stays_to_the_bit_and_takes_no_gradient(name):
-  config = make_config(optimizer__name=name, optimizer__rules="stem/*: lr=0")
+  config = make_config(
+    optimizer__name=name, optimizer__rules="stem/*: lr=0", optimizer__trust_coefficient=1.0
+  )
   params = {"stem": {"kernel": jnp.full((2, 2), 1 / 3)}, "body": {"kernel": jnp.eye(2)}}
   after = run(config, params, [jax.tree.map(jnp.ones_like, params)] * 2)
   np.testing.assert_array_equal(after["stem"]["kernel"], params["stem"]["kernel"])

@@ -153,6 +153,43 @@ def test_remat_keeps_less_for_the_gradient(monkeypatch):
   assert kept["elementwise"] < kept["blocks"] < 0.6 * kept["none"]
 
 
+def test_sharpness_aware_minimisation_takes_the_gradient_from_up_the_hill():
+  config = lenet_config(name="sgd", momentum=0.0, weight_decay=0.0, learning_rate=0.5, sam_rho=0.2)
+  config.optimizer.accumulate_steps = 2
+  config.dataset.image_size = 16
+  config.augment.update(flip=False, crop="center")
+  config.schedule.name = "constant"
+  model, begin, step = make(config)
+  rng = np.random.default_rng(0)
+  begin = begin.replace(
+    params=jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape), begin.params)
+  )
+  batch = random_batch(8, 16)
+  images = augment.eval_transform(jnp.asarray(batch["image"]), config["augment"], jnp.float32)
+
+  @jax.jit
+  @jax.value_and_grad
+  def slope(params):
+    log_p = jax.nn.log_softmax(model.apply({"params": params}, images))
+    return -jnp.mean(jnp.sum(jax.nn.one_hot(batch["label"], CLASSES) * log_p, axis=1))
+
+  loss, gradient = slope(begin.params)
+  leaves = [np.asarray(x, np.float64) for x in jax.tree.leaves(gradient)]
+  norm = math.sqrt(sum((x**2).sum() for x in leaves))
+  up = slope(jax.tree.map(lambda p, g: p + 0.2 * g / norm, begin.params, gradient))[1]
+  expected = jax.tree.map(lambda p, g: p - 0.5 * g, begin.params, up)
+  after, result = step(parallel.replicate(begin), parallel.shard(batch))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    parallel.unreplicate(after).params,
+    expected,
+  )
+  # Which is another than that of the hill's foot, whose loss is told.
+  assert norm > 0.1
+  assert abs(float(optax.tree.norm(up)) - norm) > 0.01 * norm
+  assert parallel.scalar(result["loss"]) == pytest.approx(float(loss), rel=1e-5)
+
+
 def test_remat_makes_the_same_update(monkeypatch):
   monkeypatch.setattr(resnet, "WIDTHS", (4, 5))
   monkeypatch.setitem(models._MODELS, "resnet18", models._resnet(False, 1, 1))
@@ -321,7 +358,7 @@ if config.model.name == "resnet18":
   # Two blocks, the second with a shortcut of its own, compile in seconds.
   models._MODELS["resnet18"], resnet.WIDTHS = models._resnet(False, 1, 1), (64, 128)
 elif config.model.name == "cnn":
-  config.model.dropout_rate = 0.5
+  config.model.dropout_rate, config.optimizer.sam_rho = 0.5, 0.05
 config.dataset.image_size = size
 config.augment.rotation = 20.0
 config.augment.update(json.loads(sys.argv[5]))
