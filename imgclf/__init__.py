@@ -25,6 +25,7 @@ if TYPE_CHECKING:
   from imgclf.modes.check import run as check
   from imgclf.modes.evaluate import run as evaluate
   from imgclf.modes.export import run as export
+  from imgclf.modes.find_lr import run as find_lr
   from imgclf.modes.predict import run as predict
   from imgclf.modes.report import run as report
   from imgclf.modes.train import run as train
@@ -44,6 +45,7 @@ _SOURCES = {
   "check": ("imgclf.modes.check", "run"),
   "evaluate": ("imgclf.modes.evaluate", "run"),
   "export": ("imgclf.modes.export", "run"),
+  "find_lr": ("imgclf.modes.find_lr", "run"),
   "create_model": ("imgclf.models", "create"),
   "model_names": ("imgclf.models", "names"),
   "predict": ("imgclf.modes.predict", "run"),

@@ -26,6 +26,7 @@ Evaluate: launch.py --mode=eval --workdir=DIR [--split=test] [--step=best]
 Predict:  launch.py --mode=predict --workdir=DIR --images=PATH [--output=FILE]
 Report:   launch.py --mode=report --workdir=DIR [--compare=DIR] [--split=test]
 Check:    launch.py --mode=check --config=configs/digits.py [--output=FILE.json]
+Tune:     launch.py --mode=find_lr --config=configs/digits.py [--plot=F.png]
 Export:   launch.py --mode=export --workdir=DIR --format=onnx --output=FOLDER
 Measure:  launch.py --mode=benchmark --config=configs/digits.py [--parts=step]
 
@@ -51,6 +52,7 @@ MODES = {
   "export": ("workdir", "step", "format", "output", "images"),
   "check": ("config", "output", "preview"),
   "benchmark": ("config", "output", "parts", "trace"),
+  "find_lr": ("config", "output", "plot"),
 }
 _COMMON = ("mode", "help", "coordinator_address", "num_processes", "process_id")
 
@@ -68,7 +70,9 @@ def define_flags() -> flags.FlagValues:
   flags.DEFINE_boolean("help", False, "Show this text.", flag_values=values)
   string("mode", "train", f"What to do: {', '.join(MODES)}.")
   string(
-    "config", None, "train, check, benchmark: config file; --config.KEY=VALUE overrides a field."
+    "config",
+    None,
+    "train, check, benchmark, find_lr: config file; --config.KEY=VALUE overrides a field.",
   )
   string("workdir", None, "The run folder; train: runs/<the config file's name> if left out.")
   string("step", "best", "Checkpoint to use: best, latest or a step's number.")
@@ -96,6 +100,7 @@ def define_flags() -> flags.FlagValues:
   )
   string("format", None, "export: stablehlo, savedmodel or onnx.")
   string("preview", None, "check: a picture of augmented training examples to write, FILE.png.")
+  string("plot", None, "find_lr: a picture of the loss by learning rate to write, FILE.png.")
   string(
     "parts", None, "benchmark: what to measure, of decode,input,step,train,eval; all if left out."
   )
@@ -294,6 +299,12 @@ def _benchmark(values: flags.FlagValues, config: configs.ConfigDict) -> None:
   benchmark.run(config, parts=parts, output=values.output, trace=values.trace)
 
 
+def _find_lr(values: flags.FlagValues, config: configs.ConfigDict) -> None:
+  from imgclf.modes import find_lr
+
+  find_lr.run(config, output=values.output, plot=values.plot)
+
+
 def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:
   """Does what the arguments say; raises what goes wrong."""
   values, overrides = parse(arguments)
@@ -320,7 +331,8 @@ def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:
     if values.mode == "train":
       _train(values, config, interrupt)
     else:
-      (_check if values.mode == "check" else _benchmark)(values, config)
+      plan_run = {"check": _check, "benchmark": _benchmark, "find_lr": _find_lr}
+      plan_run[values.mode](values, config)
   else:
     read_run = {"eval": _eval, "predict": _predict, "report": _report, "export": _export}
     read_run[values.mode](values)

@@ -81,14 +81,18 @@ class Plan:
     """What tells the run from others."""
     return identity(self.config, self.source.classes)
 
-  def optimizer(self, model: Any) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  def optimizer(
+    self, model: Any, learning_rate: optax.Schedule | None = None
+  ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """Returns the optimizer of the run, and its learning rate by step.
 
     Args:
       model: as from `imgclf.models.create`.
+      learning_rate: another than the run's.
     """
     config, every = self.config, self.every
-    learning_rate = optim.schedule(config, total_steps=every.total, warmup_steps=every.warmup)
+    if learning_rate is None:
+      learning_rate = optim.schedule(config, total_steps=every.total, warmup_steps=every.warmup)
     depths = None
     if config["optimizer"]["layer_decay"] is not None:
       depths = models.depths(model, config["dataset"]["image_size"])

@@ -81,6 +81,11 @@ def _factor(name: str, number: str, word: str) -> float:
   return value
 
 
+def timeless(text: str) -> str:
+  """Returns the rules of a text without `from` and `until`, as a text."""
+  return "; ".join(f"{rule.pattern}: lr={rule.lr!r} decay={rule.decay!r}" for rule in parse(text))
+
+
 def of_name(rules: Iterable[Rule], name: str) -> Rule:
   """Returns the first rule that fits a parameter's name, such as `block1/conv1/kernel`; else one that changes nothing."""
   return next((rule for rule in rules if fnmatch.fnmatchcase(name, rule.pattern)), _USUAL)

@@ -14,7 +14,7 @@ LAYERS = (
   ("imgclf.app",),
   ("imgclf.modes",),
   ("imgclf.parts", "imgclf.explain", "imgclf.reporting"),
-  ("imgclf.loop",),
+  ("imgclf.loop", "imgclf.beginning"),
   (
     *("imgclf.judge", "imgclf.plan", "imgclf.run", "imgclf.findings", "imgclf.feeds"),
     *("imgclf.stoppable", "imgclf.preview", "imgclf.prediction_files", "imgclf.exporting"),
@@ -23,7 +23,7 @@ LAYERS = (
   ("imgclf.classifier",),
   (
     *("imgclf.checkpoint", "imgclf.run_folder", "imgclf.progress", "imgclf.steps"),
-    *("imgclf.data", "imgclf.memory"),
+    *("imgclf.data", "imgclf.memory", "imgclf.sweep_picture"),
   ),
   ("imgclf.saving",),
   ("imgclf.array_files",),
@@ -39,7 +39,7 @@ LAYERS = (
     ),
     *("imgclf.parallel", "imgclf.named", "imgclf.records", "imgclf.tables", "imgclf.manifest"),
     *("imgclf.retention", "imgclf.identity", "imgclf.output", "imgclf.tensorboard"),
-    *("imgclf.compilation", "imgclf.timing"),
+    *("imgclf.compilation", "imgclf.timing", "imgclf.sweep"),
   ),
   ("imgclf.muon", "imgclf.rates"),
   ("imgclf.job", "imgclf.lock"),

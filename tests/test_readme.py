@@ -172,7 +172,7 @@ def test_every_module_is_on_the_map():
 
 def test_the_layers_are_those_that_the_imports_are_held_against():
   told = blocks(CONTRIBUTING)[0].replace("launch.py", "launch").splitlines()
-  modes = {"train", "evaluate", "predict", "report", "export", "check", "benchmark"}
+  modes = {"train", "evaluate", "predict", "report", "export", "check", "benchmark", "find_lr"}
   layers = [set(line.split()) - modes for line in told]
   expected = [{name.removeprefix("imgclf.") for name in layer} for layer in architecture.LAYERS]
   assert [{name.rstrip(":") for name in layer} for layer in layers] == expected

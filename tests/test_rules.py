@@ -55,3 +55,9 @@ def test_a_rule_that_decides_about_nothing_is_refused_with_the_reason():
     rules.refuse_idle(rules.parse("haed/*: lr=2"), names)
   with pytest.raises(UserError, match=r"'head/\*' .*; a rule before it takes head/kernel"):
     rules.refuse_idle(rules.parse("*/kernel: lr=3; head/*: lr=2"), names)
+
+
+def test_rules_without_times_are_the_same_rules_otherwise():
+  text = "a: from=0.5; b/*: lr=1e-5 until=0.25 decay=0.1"
+  assert rules.parse(rules.timeless(text)) == (Rule("a"), Rule("b/*", lr=1e-5, decay=0.1))
+  assert rules.timeless("") == ""

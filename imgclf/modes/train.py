@@ -5,14 +5,10 @@ import os
 import shlex
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from imgclf import augment, models, parallel, progress, state, steps
+from imgclf import beginning, models, parallel, progress, state, steps
 from imgclf import config as configs
 from imgclf.checkpoint import Checkpoints
-from imgclf.data import resident
-from imgclf.errors import Stopped, UserError
+from imgclf.errors import Stopped
 from imgclf.identity import refuse_other_run
 from imgclf.interrupt import Interrupt
 from imgclf.loop import Loop
@@ -69,8 +65,8 @@ def _run(plan: Plan, interrupt: Interrupt, quiet: bool) -> dict[str, Any]:
     if begun:
       refuse_other_run(checkpoints.run(begun), plan.identity, folder.path)
       begin = checkpoints.restore(begun, begin)
-    elif models.is_fitted(model):
-      begin = _fitted(plan, model, begin)
+    else:
+      begin = beginning.begun(plan, model, begin)
     if first and not quiet:
       _introduce(plan, begin, begun)
     with progress.Progress(
@@ -101,31 +97,6 @@ def _run(plan: Plan, interrupt: Interrupt, quiet: bool) -> dict[str, Any]:
     if first and not quiet:
       _conclude(plan, result)
   return result
-
-
-def _fitted(plan: Plan, model: Any, begin: state.TrainState) -> state.TrainState:
-  """Returns the state before the first step of a network that takes weights from training images.
-
-  From the first ones of the split, as evaluation shows them: a function of the data set and the seed alone. What
-  can't be decoded is left out where training does so as well.
-  """
-  config = plan.config
-  skipping = config["dataset"]["bad_images"] == "skip"
-  read = resident.decode(
-    plan.train_records,
-    config,
-    on_error=(lambda error, name: None) if skipping else None,
-    first=model.fitted_to,
-  )
-  rows = read["image"][read["mask"]] if skipping else read["image"]
-  if not len(rows):
-    raise UserError(
-      f"{plan.source.name}: none of the first {len(read['image'])} training images can be decoded, and "
-      f"{config['model']['name']} takes its first weights from them; mend them or take another config.model.name"
-    )
-  images = augment.eval_transform(jnp.asarray(rows), config["augment"], jnp.float32)
-  # The last bits may differ between processors of two kinds.
-  return parallel.tree_of_first(jax.device_get(state.fitted(begin, model, images)))
 
 
 def _introduce(plan: Plan, begin: state.TrainState, begun: int) -> None:
