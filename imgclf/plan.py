@@ -112,9 +112,17 @@ def check_config(config: configs.ConfigDict) -> list[str]:
   models.check(config["model"], config["dataset"]["image_size"])
   parallel.check_dtype(config["model"]["dtype"])
   notes = []
+  size, decay = config["dataset"]["image_size"], config["optimizer"]["layer_decay"]
+  model = models.create(config["model"], 2, axis_name=None)
+  if decay is not None:
+    depths = models.depths(model, size)
+    deepest = max(depths, key=lambda name: depths[name])
+    notes.append(
+      f"by layer_decay the learning rate of {deepest}, {depths[deepest]} layers below the head, is "
+      f"{decay ** depths[deepest]:.2g} of the head's"
+    )
   if config["optimizer"]["rules"]:
-    model = models.create(config["model"], 2, axis_name=None)
-    shapes = models.shapes(model, config["dataset"]["image_size"])
+    shapes = models.shapes(model, size)
     rates.check_rules(shapes["params"], config)
     moving = rates.ruled_norms(shapes["params"], shapes["batch_stats"], config)
     if moving and config["model"]["frozen_batch_norm"] == "none":

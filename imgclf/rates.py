@@ -73,6 +73,23 @@ def frozen_norms(params: Any, batch_stats: Any, config: Mapping) -> frozenset[tu
   return all_norms(batch_stats) if which == "all" else ruled_norms(params, batch_stats, config)
 
 
+def with_frozen(new: Any, old: Any, params: Any, config: Mapping) -> Any:
+  """Returns new statistics of batch norms, but the old ones where they stay.
+
+  Args:
+    new: a tree of arrays.
+    old: likewise, `batch_stats` before the update.
+    params: of the same network.
+    config: a validated config.
+  """
+  paths = frozen_norms(params, old, config)
+  if not paths:
+    return new
+  return jax.tree_util.tree_map_with_path(
+    lambda path, n, o: o if tuple(key.key for key in path[:-1]) in paths else n, new, old
+  )
+
+
 def all_norms(batch_stats: Any) -> frozenset[tuple[str, ...]]:
   """Returns the paths of all batch norms, such as `("stage1_block1", "norm2")`."""
   leaves = jax.tree_util.tree_flatten_with_path(batch_stats)[0]

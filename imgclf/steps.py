@@ -167,7 +167,8 @@ def make_train_step(
     batch_stats, means = gradients(state.params, state.batch_stats, *examples)
     # Local statistics differ by device: their mean keeps the copies of the state the same.
     batch_stats, (loss, accuracy, grads) = jax.lax.pmean((batch_stats, means), AXIS)
-    batch_stats = _with_frozen(batch_stats, state, config)
+    # A mean over devices of what stays may be off in the last bit.
+    batch_stats = rates.with_frozen(batch_stats, state.batch_stats, state.params, config)
     if sam_rho is not None:
       # Foret et al. 2021, https://arxiv.org/abs/2010.01412, algorithm 1. By the gradient of the whole batch, where the
       # authors took a device's own, so that it does not matter how many there are. The statistics, as the figures that
@@ -208,18 +209,6 @@ def make_train_step(
     return state, metrics
 
   return train_step
-
-
-def _with_frozen(batch_stats: Any, state: TrainState, config: Mapping[str, Any]) -> Any:
-  """The statistics with those that stay as they are: a mean over devices may be off in the last bit."""
-  paths = rates.frozen_norms(state.params, state.batch_stats, config)
-  if not paths:
-    return batch_stats
-  return jax.tree_util.tree_map_with_path(
-    lambda path, new, old: old if tuple(key.key for key in path[:-1]) in paths else new,
-    batch_stats,
-    state.batch_stats,
-  )
 
 
 def one_call(

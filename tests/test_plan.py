@@ -58,3 +58,11 @@ def test_the_weights_of_classes_follow_from_the_train_split(small_config, tmp_pa
       assert found is None
     else:
       np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_how_slow_layer_decay_makes_the_first_layer_is_told():
+  config = imgclf.default_config()
+  config.dataset.image_size = 32
+  config.model.name, config.optimizer.layer_decay = "lenet5", 0.5
+  (note,) = plan.check_config(config)
+  assert note.endswith("of conv1, 4 layers below the head, is 0.062 of the head's")  # 0.0625
