@@ -132,6 +132,15 @@ SCHEMA: dict[str, dict[str, Field]] = {
       1,
       below=True,
     ),
+    "drop_path_rate": number(
+      float,
+      None,
+      "Stochastic depth: share of examples that skip the last residual block, rising evenly to it from 0 at the "
+      "first; none: 0.",
+      0,
+      1,
+      below=True,
+    ),
     "stem": Field(
       str,
       None,
@@ -142,7 +151,7 @@ SCHEMA: dict[str, dict[str, Field]] = {
     "remat": choice(
       "none",
       "What is computed anew for the gradient, to save memory: `elementwise` (all but convolutions and "
-      "matrix products) or, for resnets, `blocks` (all but what goes from block to block).",
+      "matrix products) or, for networks of blocks, `blocks` (all but what goes from block to block).",
       "none",
       "elementwise",
       "blocks",

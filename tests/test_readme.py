@@ -138,25 +138,24 @@ def test_the_error_lines_are_what_is_printed(capsys):
 
 
 def test_the_table_of_models_holds():
-  table = rows(README, "model | parameters")
-  assert [row[0] for row in table] == models.names()
-  for name, parameters, classes, size, smallest, option in table:
-    section = configs.default_config().model
-    section.name = name
-    model = models.create(section, int(classes), axis_name=None)
-    shapes = models.shapes(model, int(size))
-    assert models.parameter_count(shapes["params"]) == int(parameters.replace(",", "")), name
-    models.check(section, int(smallest))
-    with pytest.raises(UserError, match="image_size"):
-      models.check(section, int(smallest) - 1)
-    for field, value in (("dropout_rate", 0.5), ("stem", "cifar")):
-      section[field] = value
-      if field == option:
-        models.check(section, int(size))
-      else:
-        with pytest.raises(UserError, match=f"config.model.{field}"):
-          models.check(section, int(size))
-      section[field] = None
+  table = rows(README, "models | smallest")
+  families = [re.findall(r"[a-z]\w*", row[0].replace("`", "")) for row in table]
+  assert [name for family in families for name in family] == models.names()
+  section = configs.default_config().model
+  for family, (_, smallest, told) in zip(families, table):
+    options = told.replace("`", "").split(", ") if told else []
+    for section.name in family:
+      models.check(section, int(smallest))
+      with pytest.raises(UserError, match="image_size"):
+        models.check(section, int(smallest) - 1)
+      for field, value in (("dropout_rate", 0.5), ("drop_path_rate", 0.1), ("stem", "cifar")):
+        section[field] = value
+        if field in options:
+          models.check(section, 224)
+        else:
+          with pytest.raises(UserError, match=f"config.model.{field}"):
+            models.check(section, 224)
+        section[field] = None
 
 
 def test_every_recipe_has_a_row_of_results():
@@ -172,10 +171,12 @@ def test_every_module_is_on_the_map():
 
 def test_the_layers_are_those_that_the_imports_are_held_against():
   told = blocks(CONTRIBUTING)[0].replace("launch.py", "launch").splitlines()
-  modes = {"train", "evaluate", "predict", "report", "export", "check", "benchmark", "find_lr"}
-  layers = [set(line.split()) - modes for line in told]
+  (modes,) = [line.partition(":")[2].split() for line in told if line.startswith("modes:")]
+  there = {path.stem for path in (ROOT / "imgclf" / "modes").glob("*.py")} - {"__init__"}
+  assert sorted(modes) == sorted(there)
+  layers = [set(line.partition(":")[0].split()) for line in told]
   expected = [{name.removeprefix("imgclf.") for name in layer} for layer in architecture.LAYERS]
-  assert [{name.rstrip(":") for name in layer} for layer in layers] == expected
+  assert layers == expected
 
 
 def test_the_notebook_trains_evaluates_and_restores(tmp_path, digits_dir, monkeypatch, capsys):

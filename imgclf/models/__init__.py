@@ -8,7 +8,7 @@ A model is applied as `model.apply(variables, images, train=False, keys=None)` a
   images: [batch, height, width, channels] of any float type, normalised. Channels are 3 in training,
     but a network takes what it was initialised with.
   train: batch norm uses the batch's statistics and dropout is on; False by default.
-  keys: [batch] typed PRNG keys, one for each example; needed only where dropout is on.
+  keys: [batch] typed PRNG keys, one for each example; needed only where dropout or drop-path is on.
   logits: [batch, classes], float32, or float64 where the dtype is float64.
 
 `model.init(key, images)` returns `params` and, where there is batch norm, `batch_stats`, both
@@ -39,6 +39,8 @@ class _Entry:
     module: file of the family, under imgclf.models.
     network: class of the family.
     smallest: least height and width in pixels of an image that the network can take.
+    image_size: height and width that the network is usually trained at, which its costs are told for.
+    num_classes: of the set that it is usually trained on, likewise.
     fields: what makes this network of the class.
     options: optional fields of config.model that the class takes under the same name.
     batch_norm: whether there are statistics to synchronise.
@@ -52,6 +54,8 @@ class _Entry:
   options: tuple[str, ...] = ()
   batch_norm: bool = False
   blocks: bool = False
+  image_size: int = 224
+  num_classes: int = 1000
 
 
 def _vgg(batch_norm: bool, *stage_sizes: int) -> _Entry:
@@ -59,14 +63,41 @@ def _vgg(batch_norm: bool, *stage_sizes: int) -> _Entry:
   return _Entry("vgg", "VGG", 32, fields, ("dropout_rate",), batch_norm)
 
 
-def _resnet(bottleneck: bool, *stage_sizes: int) -> _Entry:
-  fields = {"stage_sizes": stage_sizes, "bottleneck": bottleneck}
-  return _Entry("resnet", "ResNet", 1, fields, ("stem",), batch_norm=True, blocks=True)
+def _resnet(bottleneck: bool, *stage_sizes: int, **more: Any) -> _Entry:
+  fields = {"stage_sizes": stage_sizes, "bottleneck": bottleneck, **more}
+  return _Entry("resnet", "ResNet", 1, fields, ("stem", "drop_path_rate"), True, True)
+
+
+_DROPS = ("dropout_rate", "drop_path_rate")
+
+
+def _convnext(widths: tuple[int, ...], *stage_sizes: int) -> _Entry:
+  fields = {"stage_sizes": stage_sizes, "widths": widths}
+  return _Entry("convnext", "ConvNeXt", 32, fields, _DROPS, blocks=True)
+
+
+def _mobilenet(network: str, **fields: Any) -> _Entry:
+  return _Entry("mobilenet", network, 1, fields, _DROPS, True, True)
+
+
+def _efficientnet(variant: str, image_size: int, dropout_rate: float, **factors: float) -> _Entry:
+  fields = {"variant": variant, "dropout_rate": dropout_rate, **factors}
+  return _Entry("efficientnet", "EfficientNet", 1, fields, _DROPS, True, True, image_size)
+
+
+def _regnety(group_width: int, widths: tuple[int, ...], *stage_sizes: int) -> _Entry:
+  fields = {"group_width": group_width, "widths": widths, "stage_sizes": stage_sizes}
+  return _Entry("regnet", "RegNetY", 1, fields, _DROPS, True, True)
+
+
+def _vit(width: int, depth: int, heads: int) -> _Entry:
+  fields = {"width": width, "depth": depth, "heads": heads}
+  return _Entry("vit", "ViT", 16, fields, _DROPS, blocks=True)
 
 
 _MODELS = {
-  "cnn": _Entry("cnn", "CNN", 22, options=("dropout_rate",)),
-  "lenet5": _Entry("lenet", "LeNet5", 16),
+  "cnn": _Entry("cnn", "CNN", 22, options=("dropout_rate",), num_classes=10),
+  "lenet5": _Entry("lenet", "LeNet5", 16, image_size=32, num_classes=10),
   "alexnet": _Entry("alexnet", "AlexNet", 63, options=("dropout_rate",)),
   "vgg11": _vgg(False, 1, 1, 2, 2, 2),
   "vgg11_bn": _vgg(True, 1, 1, 2, 2, 2),
@@ -81,9 +112,42 @@ _MODELS = {
   "resnet50": _resnet(True, 3, 4, 6, 3),
   "resnet101": _resnet(True, 3, 4, 23, 3),
   "resnet152": _resnet(True, 3, 8, 36, 3),
-  "airbench94": _Entry("airbench", "Airbench", 9, batch_norm=True),
+  "resnet50d": _resnet(True, 3, 4, 6, 3, deep=True),
+  "wide_resnet50_2": _resnet(True, 3, 4, 6, 3, inner=2),
+  "resnext50_32x4d": _resnet(True, 3, 4, 6, 3, inner=2, groups=32),
+  "densenet121": _Entry(
+    *("densenet", "DenseNet", 29, {"stage_sizes": (6, 12, 24, 16), "growth": 32}),
+    *(("dropout_rate",), True, True),
+  ),
+  "mobilenet_v2": _mobilenet("MobileNetV2"),
+  "mobilenet_v3_small": _mobilenet("MobileNetV3", variant="small"),
+  "mobilenet_v3_large": _mobilenet("MobileNetV3", variant="large"),
+  "efficientnet_b0": _efficientnet("b", 224, 0.2),
+  "efficientnet_b1": _efficientnet("b", 240, 0.2, width_factor=1.0, depth_factor=1.1),
+  "efficientnet_b2": _efficientnet("b", 260, 0.3, width_factor=1.1, depth_factor=1.2),
+  "efficientnet_b3": _efficientnet("b", 300, 0.3, width_factor=1.2, depth_factor=1.4),
+  "efficientnet_b4": _efficientnet("b", 380, 0.4, width_factor=1.4, depth_factor=1.8),
+  "efficientnet_v2_s": _efficientnet("v2_s", 384, 0.2),
+  "efficientnet_v2_m": _efficientnet("v2_m", 480, 0.3),
+  "regnet_y_400mf": _regnety(8, (48, 104, 208, 440), 1, 3, 6, 6),
+  "regnet_y_800mf": _regnety(16, (64, 144, 320, 784), 1, 3, 8, 2),
+  "regnet_y_1_6gf": _regnety(24, (48, 120, 336, 888), 2, 6, 17, 2),
+  "regnet_y_3_2gf": _regnety(24, (72, 216, 576, 1512), 2, 5, 13, 1),
+  "regnet_y_8gf": _regnety(56, (224, 448, 896, 2016), 2, 4, 10, 1),
+  "regnet_y_16gf": _regnety(112, (224, 448, 1232, 3024), 2, 4, 11, 1),
+  "convnext_atto": _convnext((40, 80, 160, 320), 2, 2, 6, 2),
+  "convnext_nano": _convnext((80, 160, 320, 640), 2, 2, 8, 2),
+  "convnext_tiny": _convnext((96, 192, 384, 768), 3, 3, 9, 3),
+  "convnext_small": _convnext((96, 192, 384, 768), 3, 3, 27, 3),
+  "convnext_base": _convnext((128, 256, 512, 1024), 3, 3, 27, 3),
+  "convnext_large": _convnext((192, 384, 768, 1536), 3, 3, 27, 3),
+  "vit_ti_16": _vit(192, 12, 3),
+  "vit_s_16": _vit(384, 12, 6),
+  "vit_b_16": _vit(768, 12, 12),
+  "vit_l_16": _vit(1024, 24, 16),
+  "airbench94": _Entry("airbench", "Airbench", 9, batch_norm=True, image_size=32, num_classes=10),
 }
-_OPTIONS = ("dropout_rate", "stem")
+_OPTIONS = ("dropout_rate", "drop_path_rate", "stem")
 
 
 def names() -> list[str]:
@@ -153,8 +217,11 @@ def create(
     fields["axis_name"] = axis_name
   if model_config["remat"] == "blocks":
     fields["remat"] = True
-  network = getattr(importlib.import_module(f"imgclf.models.{entry.module}"), entry.network)
-  return network(num_classes=num_classes, dtype=jnp.dtype(model_config["dtype"]), **fields)
+  return _network(entry)(num_classes=num_classes, dtype=jnp.dtype(model_config["dtype"]), **fields)
+
+
+def _network(entry: _Entry) -> Any:
+  return getattr(importlib.import_module(f"imgclf.models.{entry.module}"), entry.network)
 
 
 def is_fitted(model: "nn.Module") -> bool:
@@ -216,3 +283,56 @@ def parameter_count(params: Any) -> int:
   import jax
 
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+  """What a network of the table takes.
+
+  Attributes:
+    parameters: number of them.
+    multiply_adds: of one image, see `multiply_adds`.
+    image_size: height and width of that image, in pixels.
+    num_classes: length of the logits.
+    smallest: least height and width of an image that it can take, in pixels.
+  """
+
+  parameters: int
+  multiply_adds: int
+  image_size: int
+  num_classes: int
+  smallest: int
+
+
+def cost(name: str) -> Cost:
+  """Works out what a network takes at the image size and with the classes that it is usually trained at.
+
+  Raises:
+    UserError: if there is no such network.
+  """
+  entry = _entry(name)
+  model = _network(entry)(num_classes=entry.num_classes, **entry.fields)
+  (_, variables), products = _traced(model, entry.image_size)
+  parameters = parameter_count(variables["params"])
+  return Cost(parameters, products, entry.image_size, entry.num_classes, entry.smallest)
+
+
+def multiply_adds(model: "nn.Module", image_size: int) -> int:
+  """Returns the multiply-adds of one image, as `imgclf.models.counting` counts them.
+
+  Args:
+    model: as made by `create`.
+    image_size: height and width of the image, in pixels.
+  """
+  return _traced(model, image_size)[1]
+
+
+def _traced(model: "nn.Module", image_size: int) -> tuple[Any, int]:
+  """The logits and variables of one image, as shapes, and the multiply-adds: initial values need none."""
+  import jax
+  import jax.numpy as jnp
+
+  from imgclf.models import counting
+
+  images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+  return counting.traced(model.init_with_output, jax.random.key(0), images)

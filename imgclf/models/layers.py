@@ -36,20 +36,25 @@ def conv(
   name: str,
   stride: int = 1,
   padding: int = 0,
+  groups: int = 1,
   use_bias: bool = True,
-  kernel_init: Callable[..., jax.Array] = HE_FAN_OUT,
+  kernel_init: Callable[..., jax.Array] | None = None,
   bias_init: Callable[..., jax.Array] = initializers.zeros,
 ) -> nn.Conv:
   """A `size` x `size` convolution with `padding` zeros on each of the four sides.
 
   With a stride this differs from "SAME", which pads more at the far end: weights from torchvision
-  and timm expect the symmetric form.
+  and timm expect the symmetric form. With `groups` an output sees only the inputs of its group, which is why
+  fewer outputs see an input: `HE_FAN_OUT`, the default, counts those alone.
   """
+  if kernel_init is None:
+    kernel_init = initializers.variance_scaling(2.0 * groups, "fan_out", "normal")
   return nn.Conv(
     features,
     (size, size),
     strides=stride,
     padding=padding,
+    feature_group_count=groups,
     use_bias=use_bias,
     dtype=dtype,
     param_dtype=param_dtype(dtype),
@@ -125,6 +130,18 @@ def batch_norm(
   )
 
 
+def layer_norm(*, dtype: DTypeLike, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
+  """Layer norm over the last axis (Ba et al. 2016, https://arxiv.org/abs/1607.06450), in `param_dtype(dtype)` inside."""
+  # The fast variance is a difference of large numbers where the mean is far from zero.
+  return nn.LayerNorm(
+    epsilon=epsilon,
+    dtype=dtype,
+    param_dtype=param_dtype(dtype),
+    use_fast_variance=False,
+    name=name,
+  )
+
+
 @jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
   """x times the normal distribution function of x (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415).
@@ -182,6 +199,36 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array | None, *, stream: int) -
   return jnp.where(jax.vmap(mask)(keys), x / (1 - rate), 0)
 
 
+def drop_path(x: jax.Array, rate: float, keys: jax.Array | None, *, stream: int) -> jax.Array:
+  """Zeroes a residual branch of a whole example with probability `rate`, else scales it by 1 / (1 - rate).
+
+  Stochastic depth (Huang et al. 2016, https://arxiv.org/abs/1603.09382), with the scaling in training, as in
+  dropout. As there, what happens to an example follows from its key alone.
+
+  Args:
+    x: [batch, ...], what the branch adds.
+    rate: in [0, 1).
+    keys: [batch] typed PRNG keys; may be none where the rate is 0.
+    stream: a number of its own for each such layer, and each dropout, of a network.
+
+  Raises:
+    ValueError: if keys are needed and there are none.
+  """
+  if not rate:
+    return x
+  if keys is None:
+    raise ValueError("drop-path in training needs `keys`, one PRNG key for each example")
+  kept = jax.vmap(
+    lambda key: jax.random.bernoulli(jax.random.fold_in(key, stream), jnp.float32(1 - rate))
+  )(keys)
+  return jnp.where(kept.reshape(-1, *[1] * (x.ndim - 1)), x / (1 - rate), 0)
+
+
+def drop_path_rates(rate: float, blocks: int) -> list[float]:
+  """Rates that rise evenly from 0 at the first block to `rate` at the last, as in timm."""
+  return [rate * i / max(blocks - 1, 1) for i in range(blocks)]
+
+
 def max_pool(x: jax.Array, size: int, *, stride: int | None = None, padding: int = 0) -> jax.Array:
   """Maxima over `size` x `size` windows, with `padding` of minus infinity on each side.
 
@@ -231,6 +278,11 @@ def _windows(x: jax.Array, size: int) -> jax.Array:
   x = jax.lax.slice_in_dim(x, 0, rows * size, axis=1)
   x = jax.lax.slice_in_dim(x, 0, columns * size, axis=2)
   return x.reshape(batch, rows, size, columns, size, channels)
+
+
+def avg_pool(x: jax.Array, size: int) -> jax.Array:
+  """Means over windows side by side of [batch, height, width, channels]. What is left over at the far end is dropped."""
+  return _windows(x, size).mean(axis=(2, 4))
 
 
 def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:

@@ -304,3 +304,44 @@ def test_a_convolution_and_its_gradients_are_laxs(channels, features, padding):
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected
     )
+
+
+# Stochastic depth, groups, means.
+
+
+def test_drop_path_keeps_or_drops_the_branch_of_a_whole_example():
+  keys = make_keys(4000)
+  x = jnp.full((4000, 2, 3), 3.0)
+  y = np.asarray(layers.drop_path(x, 0.25, keys, stream=1))
+  kept = y[:, 0, 0] != 0
+  np.testing.assert_array_equal(y, np.where(kept, 4.0, 0.0)[:, None, None] * np.ones((1, 2, 3)))
+  # Four standard deviations of a share of 0.75 among 4000.
+  assert abs(kept.mean() - 0.75) < 4 * math.sqrt(0.25 * 0.75 / 4000)
+  np.testing.assert_array_equal(layers.drop_path(x[5:9], 0.25, keys[5:9], stream=1), y[5:9])
+  assert np.any(layers.drop_path(x, 0.25, keys, stream=2) != y)
+
+
+def test_drop_path_needs_keys_unless_its_rate_is_zero():
+  x = jnp.ones((2, 3))
+  assert layers.drop_path(x, 0.0, None, stream=1) is x
+  with pytest.raises(ValueError, match="one PRNG key for each example"):
+    layers.drop_path(x, 0.5, None, stream=1)
+
+
+def test_drop_path_rates_rise_evenly_from_zero():
+  assert layers.drop_path_rates(0.4, 5) == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+  assert layers.drop_path_rates(0.4, 1) == [0]
+
+
+def test_initial_filters_of_groups_count_the_outputs_that_see_an_input():
+  layer = layers.conv(512, 3, groups=64, dtype="float32", name="conv")
+  kernel = layer.init(jax.random.key(0), jnp.zeros((1, 1, 1, 128)))["params"]["kernel"]
+  assert kernel.shape == (3, 3, 2, 512)
+  # He et al. 2015, equation 14: 9 places times the 8 outputs of a group.
+  assert np.std(kernel) == pytest.approx(math.sqrt(2 / (9 * 8)), rel=0.03)
+
+
+def test_avg_pool_takes_means_over_windows_and_drops_what_is_left_over():
+  x = normal(2, 5, 7, 3)
+  expected = reference.pool(x, 2, 2, reduce=np.mean)
+  np.testing.assert_allclose(layers.avg_pool(jnp.asarray(x), 2), expected, rtol=1e-5, atol=1e-6)

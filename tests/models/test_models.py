@@ -10,22 +10,56 @@ from imgclf import models
 from imgclf.errors import UserError
 from imgclf.models import layers
 
-# torchvision's tables; ResNets also https://arxiv.org/abs/1512.03385 and VGG https://arxiv.org/abs/1409.1556.
+# Parameters, and multiply-adds of an image in billions: torchvision's tables (`num_params` and `_ops` of its weights).
 PUBLISHED = {
-  "alexnet": 61_100_840,
-  "vgg11": 132_863_336,
-  "vgg11_bn": 132_868_840,
-  "vgg13": 133_047_848,
-  "vgg13_bn": 133_053_736,
-  "vgg16": 138_357_544,
-  "vgg16_bn": 138_365_992,
-  "vgg19": 143_667_240,
-  "vgg19_bn": 143_678_248,
-  "resnet18": 11_689_512,
-  "resnet34": 21_797_672,
-  "resnet50": 25_557_032,
-  "resnet101": 44_549_160,
-  "resnet152": 60_192_808,
+  "alexnet": (61_100_840, 0.714),
+  "vgg11": (132_863_336, 7.609),
+  "vgg11_bn": (132_868_840, 7.609),
+  "vgg13": (133_047_848, 11.308),
+  "vgg13_bn": (133_053_736, 11.308),
+  "vgg16": (138_357_544, 15.47),
+  "vgg16_bn": (138_365_992, 15.47),
+  "vgg19": (143_667_240, 19.632),
+  "vgg19_bn": (143_678_248, 19.632),
+  "resnet18": (11_689_512, 1.814),
+  "resnet34": (21_797_672, 3.664),
+  "resnet50": (25_557_032, 4.089),
+  "resnet101": (44_549_160, 7.801),
+  "resnet152": (60_192_808, 11.514),
+  "wide_resnet50_2": (68_883_240, 11.398),
+  "resnext50_32x4d": (25_028_904, 4.23),
+  "densenet121": (7_978_856, 2.834),
+  "mobilenet_v2": (3_504_872, 0.301),
+  "mobilenet_v3_small": (2_542_856, 0.057),
+  "mobilenet_v3_large": (5_483_032, 0.217),
+  "efficientnet_b0": (5_288_548, 0.386),
+  "efficientnet_b1": (7_794_184, 0.687),
+  # At 260 px, as in the paper, Tan & Le 2019, table 2; torchvision tells 1.088 at 288.
+  "efficientnet_b2": (9_109_994, 1.0),
+  "efficientnet_b3": (12_233_232, 1.827),
+  "efficientnet_b4": (19_341_616, 4.394),
+  "efficientnet_v2_s": (21_458_488, 8.366),
+  "efficientnet_v2_m": (54_139_356, 24.582),
+  "regnet_y_400mf": (4_344_144, 0.402),
+  "regnet_y_800mf": (6_432_512, 0.834),
+  "regnet_y_1_6gf": (11_202_430, 1.612),
+  "regnet_y_3_2gf": (19_436_338, 3.176),
+  "regnet_y_8gf": (39_381_472, 8.473),
+  "regnet_y_16gf": (83_590_140, 15.912),
+  "convnext_tiny": (28_589_128, 4.456),
+  "convnext_small": (50_223_688, 8.684),
+  "convnext_base": (88_591_464, 15.355),
+  "convnext_large": (197_767_336, 34.361),
+  "vit_b_16": (86_567_656, 17.564),
+  "vit_l_16": (304_326_632, 61.555),
+}
+# timm's results/benchmark-infer-amp-nhwc-pt240-cu124-rtx4090.csv, in millions and billions.
+PUBLISHED_BY_TIMM = {
+  "resnet50d": (25.58, 4.35),
+  "convnext_atto": (3.7, 0.55),
+  "convnext_nano": (15.59, 2.46),
+  "vit_ti_16": (5.72, 1.26),
+  "vit_s_16": (22.05, 4.61),
 }
 FEATURES = {
   "cnn": 3,
@@ -70,14 +104,16 @@ def refusal(call, *args):
 
 
 def test_names_are_those_of_the_issue():
-  assert set(models.names()) == {"cnn", "lenet5", "airbench94", *PUBLISHED}
+  others = {"cnn", "lenet5", "airbench94"}
+  assert set(models.names()) == {*others, *PUBLISHED, *PUBLISHED_BY_TIMM}
 
 
 def test_naming_and_checking_models_imports_neither_flax_nor_jax(run_python):
   code = """
 import sys
 from imgclf import models
-model = {"name": models.names()[0], "dropout_rate": None, "stem": None, "remat": "none"}
+model = {"name": models.names()[0], "remat": "none"}
+model |= dict.fromkeys(("dropout_rate", "drop_path_rate", "stem"))
 models.check(model, 224)
 print(sorted({"flax", "jax", "numpy"} & set(sys.modules)))
 """
@@ -85,9 +121,23 @@ print(sorted({"flax", "jax", "numpy"} & set(sys.modules)))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_count_as_published(name):
-  shapes = models.shapes(make_model(name, 1000), 224)
-  assert models.parameter_count(shapes["params"]) == PUBLISHED[name]
+def test_parameters_and_multiply_adds_are_as_published(name):
+  parameters, billions = PUBLISHED[name]
+  cost = models.cost(name)
+  assert cost.parameters == parameters
+  # The smallest of them are told with two digits.
+  assert cost.multiply_adds / 1e9 == pytest.approx(
+    billions, rel=0.01 if name == "efficientnet_b2" else 1e-3, abs=5.1e-4
+  )
+
+
+@pytest.mark.parametrize("name", PUBLISHED_BY_TIMM)
+def test_parameters_and_multiply_adds_are_those_of_timms_table(name):
+  millions, billions = PUBLISHED_BY_TIMM[name]
+  cost = models.cost(name)
+  assert round(cost.parameters / 1e6, 2) == millions
+  # timm's profiler adds norms and pooling, and there are but two digits.
+  assert cost.multiply_adds / 1e9 == pytest.approx(billions, rel=0.01)
 
 
 def test_parameters_are_counted_in_arrays_too():
@@ -216,13 +266,14 @@ def test_an_unknown_name_is_answered_with_the_nearest():
   assert message.startswith(
     "config.model.name: got 'zzz', which is no network; there are cnn, lenet5"
   )
-  assert message.endswith("resnet152, airbench94")
+  assert message.endswith("vit_l_16, airbench94")
 
 
 def test_options_that_a_network_does_not_have_are_refused():
   assert refusal(models.check, make_config("cnn", stem="cifar"), 32) == (
     "config.model.stem: got 'cifar', but cnn has none; set it to none or take one of "
-    "resnet18, resnet34, resnet50, resnet101, resnet152"
+    "resnet18, resnet34, resnet50, resnet101, resnet152, resnet50d, wide_resnet50_2, "
+    "resnext50_32x4d"
   )
   for name in ("lenet5", "resnet50"):
     message = refusal(models.check, make_config(name, dropout_rate=0.0), 224)
@@ -231,12 +282,22 @@ def test_options_that_a_network_does_not_have_are_refused():
     assert "resnet18" not in message
   models.check(make_config("resnet18", stem="cifar"), 32)
   models.check(make_config("vgg11", dropout_rate=0.3), 32)
+  message = refusal(models.check, make_config("densenet121", drop_path_rate=0.1), 224)
+  assert message.startswith("config.model.drop_path_rate: got 0.1, but densenet121 has none; ")
 
 
 # 22 -> 20 -> 10 -> 8 -> 4 -> 2 -> 1; 16 -> 12 -> 6 -> 2 -> 1; 63 -> 15 -> 7 -> 3 -> 1; 32 = 2 ** 5; 9 -> 8 -> 4 -> 2 -> 1.
+# 29 -> 15 -> 8 -> 4 -> 2 -> 1.
 @pytest.mark.parametrize(
   ("name", "smallest"),
-  [("cnn", 22), ("lenet5", 16), ("alexnet", 63), ("vgg11", 32), ("airbench94", 9)],
+  [
+    ("cnn", 22),
+    ("lenet5", 16),
+    ("alexnet", 63),
+    ("vgg11", 32),
+    ("airbench94", 9),
+    ("densenet121", 29),
+  ],
 )
 def test_images_too_small_for_the_network_are_refused(name, smallest):
   models.check(make_config(name), smallest)
