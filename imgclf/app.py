@@ -29,6 +29,7 @@ Check:    launch.py --mode=check --config=configs/digits.py [--output=FILE.json]
 Tune:     launch.py --mode=find_lr --config=configs/digits.py [--plot=F.png]
 Export:   launch.py --mode=export --workdir=DIR --format=onnx --output=FOLDER
 Measure:  launch.py --mode=benchmark --config=configs/digits.py [--parts=step]
+Networks: launch.py --mode=models
 
 A run is the folder --workdir; the same command again goes on where it stopped.
 """
@@ -53,6 +54,7 @@ MODES = {
   "check": ("config", "output", "preview"),
   "benchmark": ("config", "output", "parts", "trace"),
   "find_lr": ("config", "output", "plot"),
+  "models": (),
 }
 _COMMON = ("mode", "help", "coordinator_address", "num_processes", "process_id")
 
@@ -305,6 +307,12 @@ def _find_lr(values: flags.FlagValues, config: configs.ConfigDict) -> None:
   find_lr.run(config, output=values.output, plot=values.plot)
 
 
+def _models(values: flags.FlagValues) -> None:
+  from imgclf.modes import models
+
+  models.run()
+
+
 def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:
   """Does what the arguments say; raises what goes wrong."""
   values, overrides = parse(arguments)
@@ -334,8 +342,14 @@ def run(arguments: Sequence[str], interrupt: Interrupt, job: Job) -> None:
       plan_run = {"check": _check, "benchmark": _benchmark, "find_lr": _find_lr}
       plan_run[values.mode](values, config)
   else:
-    read_run = {"eval": _eval, "predict": _predict, "report": _report, "export": _export}
-    read_run[values.mode](values)
+    without_config = {
+      "eval": _eval,
+      "predict": _predict,
+      "report": _report,
+      "export": _export,
+      "models": _models,
+    }
+    without_config[values.mode](values)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
