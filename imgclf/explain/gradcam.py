@@ -7,8 +7,10 @@ and a strided convolution of a ResNet has the first of its cells at the edge.
 
 import difflib
 import functools
+import math
 from typing import Any
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,8 +110,9 @@ def cell_centres(network: Network, size: int, layer: str) -> tuple[np.ndarray, n
   Returns:
     [rows] and [columns] float64.
   """
-  # Small numbers, for which tanh is the identity; not negative, for which ReLU is.
-  unit = 1e-3 / size
+  # Small numbers, for which tanh is the identity, and SiLU, its hard form and GELU are a half of it; not negative, for
+  # which ReLU is.
+  unit = 1e-6 / size
   rows = np.broadcast_to(np.arange(size)[:, None] * unit, (size, size))
   pictures = np.stack([rows, rows[::-1], rows.T, rows.T[:, ::-1], np.full((size, size), unit)])
   pixels = np.repeat(pictures[..., None], 3, axis=-1).astype(network.dtype)
@@ -124,8 +127,16 @@ def cell_centres(network: Network, size: int, layer: str) -> tuple[np.ndarray, n
 # The variables are arguments: as constants of the program, XLA on CPUs (JAX 0.10.2) takes such kernels for zero.
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _handed_on(model: Any, variables: Any, pixels: jax.Array, layer: str) -> jax.Array:
-  _, updated = model.apply(variables, pixels, mutable=["intermediates"])
+  with nn.intercept_methods(_without_layer_norm):
+    _, updated = model.apply(variables, pixels, mutable=["intermediates"])
   return jnp.mean(updated["intermediates"][layer], axis=-1)
+
+
+def _without_layer_norm(call: Any, arguments: Any, options: Any, context: Any) -> Any:
+  """Hands a layer norm's input on: channels that are all alike would become zero."""
+  if isinstance(context.module, nn.LayerNorm) and context.method_name == "__call__":
+    return arguments[0]
+  return call(*arguments, **options)
 
 
 def _handing_on(path: tuple[Any, ...], leaf: jax.Array) -> np.ndarray:
@@ -133,7 +144,10 @@ def _handing_on(path: tuple[Any, ...], leaf: jax.Array) -> np.ndarray:
   name = path[-1].key
   if name == "kernel" and leaf.ndim == 4:
     kernel = np.zeros(leaf.shape, leaf.dtype)
-    kernel[(leaf.shape[0] - 1) // 2, (leaf.shape[1] - 1) // 2] = 1 / leaf.shape[2]
+    # A window of an even size has two middles each way.
+    rows, columns = (slice((length - 1) // 2, length // 2 + 1) for length in leaf.shape[:2])
+    middle = kernel[rows, columns]
+    middle[:] = 1 / math.prod(middle.shape[:3])
     return kernel
   return np.full(leaf.shape, 1 if name in ("scale", "var") else 0, leaf.dtype)
 

@@ -10,7 +10,7 @@ from imgclf import explain, models
 from imgclf.errors import UserError
 from imgclf.explain.gradcam import cell_centres
 from imgclf.explain.network import Network
-from imgclf.models import alexnet, layers, resnet, vgg
+from imgclf.models import alexnet, convnext, densenet, layers, mobilenet, resnet, vgg, vit
 
 
 class OneConv(nn.Module):
@@ -115,6 +115,36 @@ def test_every_family_has_gradcam_of_its_last_feature_where_its_cells_lie(drawn,
   expected = np.stack([np.interp(np.arange(size), centres, x) for x in np.transpose(across)], 1)
   assert expected.max() > 0
   np.testing.assert_allclose(maps[0], expected / expected.max(), atol=1e-3)
+
+
+# Gates, layer norm, even windows and means: what small members of the other families have besides.
+SMALL = {
+  # Patches of 4, then 2 by 2 of those, of these, and again: 1.5, 3.5, 7.5, 15.5 by 32.
+  "convnext": (
+    lambda: convnext.ConvNeXt((1, 1, 1, 1), (4, 5, 6, 7), 3),
+    *(64, "stage4", [15.5, 47.5]),
+  ),
+  # Patches of 8 pixels; those of the last block are not read.
+  "vit": (lambda: vit.ViT(6, 2, 2, 3, patch=8), 27, "block1", [3.5, 11.5, 19.5]),
+  # The stem and its pooling begin at the first pixel, by 4; then three means over two: 2 by 8, 6 by 16, 14 by 32. The
+  # first window of the pooling has two cells of the stem instead of three, whose middle is a pixel further on; it is
+  # one of the eight that a last cell sees.
+  "densenet": (lambda: densenet.DenseNet((1, 1, 1, 1), 3, 3), 64, "stage4", [14.125, 46]),
+  # Three strides of 2 begin at the first pixel.
+  "mobilenet_v3": (lambda: mobilenet.MobileNetV3("small", 3), 33, "last", 8.0 * np.arange(5)),
+}
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_cells_lie_in_the_middle_of_what_they_see(drawn, family, monkeypatch):
+  blocks = ((3, 8, 4, True, True, 2),), ((5, 12, 6, True, False, 2), (3, 12, 6, True, True, 1))
+  monkeypatch.setitem(mobilenet.V3_STAGES, "small", blocks)
+  make, size, layer, centres = SMALL[family]
+  network = Network.of(drawn(make(), size))
+  for found in cell_centres(network, size, layer):
+    np.testing.assert_allclose(found, centres, atol=1e-3)
+  with pytest.raises(UserError, match=f"there are .*{layer}$"):  # it is the last
+    explain.heatmaps(drawn(make(), size), pixels(1, size), np.array([1]), layer="zzz")
 
 
 def test_the_last_feature_is_the_last_that_has_places(drawn, monkeypatch):

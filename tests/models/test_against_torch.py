@@ -1,4 +1,4 @@
-"""The whole networks against torchvision's and timm's, with their random weights, where timm is installed.
+"""The whole networks against torchvision's and timm's for the same weights, where timm is installed.
 
 By hand: CI has no torch. Few pixels, so that each takes seconds.
 """
@@ -51,42 +51,25 @@ def twin(name, size):
   return timm.create_model(theirs, num_classes=torch_twins.CLASSES, **more)
 
 
-def from_torch(family, state, shapes):
-  """Our variables, by name, from a state dict: the way back of `torch_twins.load`."""
-  found = {}
-  for name, target in torch_twins.torch_names(family, shapes).items():
-    array, shape = state.pop(target).numpy(), shapes[name]
-    if len(shape) > 1 and name.endswith("kernel"):
-      array = (
-        array.reshape(array.shape[: len(shape)]).T
-        if len(shape) == 2
-        else array.transpose(2, 3, 1, 0)
-      )
-    found[name] = array.reshape(shape)
-  assert [name for name in state if not name.endswith("num_batches_tracked")] == []
-  return found
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_are_theirs_for_the_same_weights(name):
-  torch, _, _ = torch_twins.import_torch()
-  torch.manual_seed(0)
   family, size = NETWORKS[name][0], 64
-  network = twin(name, size)
   section = config_lib.default_config().model
   section.name = name
   model = models.create(section, torch_twins.CLASSES, axis_name=None)
-  shapes = models.shapes(model, size)
-  names = {
-    path: "/".join(key.key for key in path[1:])
-    for path, _ in jax.tree_util.tree_flatten_with_path(shapes)[0]
-  }
-  flat = {names[path]: leaf.shape for path, leaf in jax.tree_util.tree_flatten_with_path(shapes)[0]}
-  found = from_torch(family, network.state_dict(), flat)
-  variables = jax.tree_util.tree_map_with_path(lambda path, _: found[names[path]], shapes)
-  pictures = np.random.default_rng(1).normal(size=(2, size, size, 3)).astype(np.float32)
+  found = {}
+
+  def fill(path, leaf):
+    variable = "/".join(key.key for key in path[1:])
+    found[variable] = torch_twins.filled(variable, leaf.shape).astype(np.float32)
+    return found[variable]
+
+  variables = jax.tree_util.tree_map_with_path(fill, models.shapes(model, size))
+  network = twin(name, size)
+  torch_twins.load(network, family, found)
+  pictures = torch_twins.images(size).astype(np.float32)
   ours = np.asarray(jax.jit(model.apply)(variables, pictures))
   theirs = torch_twins.logits(network, pictures)
   print(f"{name}: {np.max(np.abs(ours - theirs)):.1e} of {np.max(np.abs(theirs)):.3f}")
   np.testing.assert_allclose(ours, theirs, atol=1e-4)
-  assert np.max(np.abs(theirs)) > 1e-3  # else there was nothing to compare
+  assert np.max(np.abs(theirs)) > 0.01  # else there was nothing to compare
