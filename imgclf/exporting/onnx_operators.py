@@ -206,6 +206,15 @@ def _slice(graph: Graph, operands: Operands, parameters: Parameters, shape: tupl
   return graph.node("Slice", [graph.plain(x), *bounds], shape)
 
 
+def _pad(graph: Graph, operands: Operands, parameters: Parameters, shape: tuple) -> Value:
+  x, value = operands
+  low, high, between = zip(*parameters["padding_config"])
+  if any(between) or min(low + high) < 0:
+    raise Unsupported(f"a padding of {parameters['padding_config']}")
+  names = [graph.plain(x), graph.store(np.array(low + high, np.int64)), graph.plain(value)]
+  return graph.node("Pad", names, shape)
+
+
 def _reverse(graph: Graph, operands: Operands, parameters: Parameters, shape: tuple) -> Value:
   axes = parameters["dimensions"]
   # From the last element backwards to the one before the first, which has no number but a very small one.
@@ -318,6 +327,7 @@ _RULES: dict[str, Callable[[Graph, Operands, Parameters, tuple], Value]] = {
   "convert_element_type": _convert_type,
   "dot_general": _dot,
   "integer_pow": _integer_pow,
+  "pad": _pad,
   "reduce_max": _reduce("ReduceMax"),
   "reduce_sum": _reduce("ReduceSum"),
   "reduce_window_max": _pool("MaxPool"),

@@ -73,8 +73,11 @@ class Block(nn.Module):
 
 def _halved(x: jax.Array) -> jax.Array:
   """Means over 2x2 pixels; at the far end of an odd size, over those that there are."""
-  # A repeated pixel does not change the mean of itself.
-  x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), mode="edge")
+  for axis in (1, 2):
+    length = x.shape[axis]
+    if length % 2:  # a repeated pixel does not change the mean of itself
+      last = jax.lax.slice_in_dim(x, length - 1, length, axis=axis)
+      x = jnp.concatenate([x, last], axis=axis)
   return layers.avg_pool(x, 2)
 
 

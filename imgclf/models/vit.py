@@ -36,8 +36,10 @@ class Block(nn.Module):
     dense = functools.partial(layers.dense, dtype=self.dtype, kernel_init=_TRUNCATED)
     qkv = dense(3 * width, name="qkv")(norm(name="norm1")(x))
     query, key, value = (
-      part.reshape(batch, tokens, self.heads, width // self.heads)
-      for part in jnp.split(qkv, 3, axis=-1)
+      jax.lax.slice_in_dim(qkv, i * width, (i + 1) * width, axis=2).reshape(
+        batch, tokens, self.heads, width // self.heads
+      )
+      for i in range(3)
     )
     y = _attention(query, key, value)
     y = dense(width, name="projection")(y.reshape(batch, tokens, width))
@@ -127,10 +129,10 @@ class ViT(nn.Module):
       patches = layers.feature(self, name, patches).reshape(batch, tokens - 1, self.width)
       return jnp.concatenate([jax.lax.slice_in_dim(x, 0, 1, axis=1), patches], axis=1)
 
-    x = x.reshape(batch, tokens - 1, self.width)
-    first = jnp.broadcast_to(token.astype(self.dtype), (batch, 1, self.width))
-    x = jnp.concatenate([first, x], axis=1) + position.astype(self.dtype)
-    x = picture(x, "stem")
+    # The class's token is the same for every image, so it comes with its position.
+    position += jnp.pad(token[None], ((0, tokens - 1), (0, 0)))
+    x = jnp.pad(x.reshape(batch, tokens - 1, self.width), ((0, 0), (1, 0), (0, 0)))
+    x = picture(x + position.astype(self.dtype), "stem")
     make = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
     for i, rate in enumerate(layers.drop_path_rates(self.drop_path_rate, self.depth), 1):
       x = make(self.heads, self.dtype, rate, 2 * i, name=f"block{i}_tokens")(x, train, keys)

@@ -93,6 +93,10 @@ CASES = {
     lambda w, x: jax.lax.slice_in_dim(x.reshape(x.shape[0], 30, 4), 3, 29, 2, axis=1),
     X.reshape(3, 30, 4)[:, 3:29:2],
   ),
+  "padding": (
+    lambda w, x: jnp.pad(x, ((0, 0), (1, 0), (2, 3), (0, 0)), constant_values=7),
+    np.pad(X, ((0, 0), (1, 0), (2, 3), (0, 0)), constant_values=7),
+  ),
   "reversal": (lambda w, x: jax.lax.rev(x, (1, 3)), X[:, ::-1, :, ::-1]),
   "transpose": (
     lambda w, x: x.transpose(0, 3, 1, 2) + x.sum((1, 2))[:, :, None, None],
@@ -147,6 +151,7 @@ def test_each_group_of_channels_has_its_own_kernel():
   ("function", "words"),
   [
     (lambda w, x: jnp.sort(x), "the primitive sort of JAX"),
+    (lambda w, x: jax.lax.pad(x, 0.0, ((0, 0, 0), (0, 0, 1), (0, 0, 0), (0, 0, 0))), "a padding of"),
     (lambda w, x: (x.sum((1, 2)) @ x.sum((1, 2)).T)[:, None], "a reshape"),
     (lambda w, x: jax.lax.slice_in_dim(x, 0, x.shape[0] - 1), "a slice of the batch"),
     (lambda w, x: jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 2, 1, 2), (1,) * 4, "VALID"), "a window"),
@@ -180,17 +185,31 @@ def test_weights_keep_their_names():
   assert {prop.key: prop.value for prop in model.metadata_props} == {"a": "b"}
 
 
-# Few channels and units, and a block a stage: the operations are the same, and quickly compiled.
+# Few channels and units, and a block a stage: the operations are the same, and quickly compiled. EfficientNets and
+# RegNets have none besides.
 NARROW = {
   "cnn": {"HIDDEN": 16},
   "alexnet": {"HIDDEN": 16},
   "vgg11_bn": {"HIDDEN": 16, "WIDTHS": (4, 8, 8, 8, 8)},
   "resnet50": {"WIDTHS": (4, 4, 8, 8)},
+  "resnet50d": {"WIDTHS": (4, 4, 8, 8)},
+  "densenet121": {},
+  "mobilenet_v3_small": {
+    "V3_STAGES": {"small": (((3, 8, 8, True, True, 2), (5, 12, 8, True, False, 1)),)}
+  },
+  "convnext_atto": {},
+  "vit_ti_16": {},
   "airbench94": {},
 }
 SHALLOW = {
   "vgg11_bn": models._vgg(True, 1, 1, 1, 1, 1),
   "resnet50": models._resnet(True, 1, 1, 1, 1),
+  "resnet50d": models._resnet(True, 1, 1, 1, 1, deep=True),
+  "densenet121": dataclasses.replace(
+    models._MODELS["densenet121"], fields={"stage_sizes": (1, 2, 1, 1), "growth": 4}
+  ),
+  "convnext_atto": models._convnext((4, 8, 8, 8), 1, 1, 1, 1),
+  "vit_ti_16": models._vit(24, 2, 3),
   "airbench94": dataclasses.replace(models._MODELS["airbench94"], fields={"widths": (4, 8, 8)}),
 }
 

@@ -71,5 +71,7 @@ def test_logits_are_theirs_for_the_same_weights(name):
   ours = np.asarray(jax.jit(model.apply)(variables, pictures))
   theirs = torch_twins.logits(network, pictures)
   print(f"{name}: {np.max(np.abs(ours - theirs)):.1e} of {np.max(np.abs(theirs)):.3f}")
-  np.testing.assert_allclose(ours, theirs, atol=1e-4)
-  assert np.max(np.abs(theirs)) > 0.01  # else there was nothing to compare
+  # As 1e-4 is to logits of 10, which those of these weights are not always.
+  largest = np.max(np.abs(theirs))
+  np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * largest)
+  assert largest > 0.01  # else there was nothing to compare

@@ -219,3 +219,31 @@ def test_dropped_branches_leave_what_came_in(monkeypatch):
 
   features = apply(variables)
   np.testing.assert_array_equal(features["stem"], features["stage1"])
+
+
+BLOCKS = {
+  **{"convnext": 5, "vit": 2, "resnet": 5, "densenet": 5, "mobilenet_v2": 3, "mobilenet_v3": 3},
+  **{"efficientnet_b": 3, "efficientnet_v2": 5, "regnet": 3},
+}
+
+
+@pytest.mark.parametrize("family", torch_twins.SMALL)
+@pytest.mark.usefixtures("restored")
+def test_blocks_are_computed_anew_and_batch_norm_is_synchronised_where_it_is_asked_for(family):
+  rates = {"drop_path_rate": 0.3} if DROPPED[family] else {}
+  model, size = small(family, dtype="float32", remat=True, **rates), torch_twins.SMALL[family][2]
+  shapes, pictures = models.shapes(model, size), torch_twins.images(size).astype(np.float32)
+  keys = jax.random.split(jax.random.key(0), 2)
+
+  def trace(model):
+    def apply(variables):
+      return model.apply(variables, pictures, train=True, keys=keys, mutable=["batch_stats"])
+
+    return jax.make_jaxpr(apply)(shapes)
+
+  found = [equation.primitive.name for equation in trace(model).jaxpr.eqns]
+  assert sum(name in ("checkpoint", "remat", "remat2") for name in found) == BLOCKS[family]
+  if shapes["batch_stats"]:
+    # Outside of pmap there is no such axis.
+    with pytest.raises(NameError, match="devices"):
+      trace(model.clone(axis_name="devices"))
