@@ -22,7 +22,18 @@ def begun(plan: Plan, model: Any, fresh: state.TrainState) -> state.TrainState:
   Raises:
     UserError: where the weights can't be had.
   """
+  if plan.start.source is not None:
+    return _pretrained(plan, fresh)
   return _fitted(plan, model, fresh) if models.is_fitted(model) else fresh
+
+
+def _pretrained(plan: Plan, fresh: state.TrainState) -> state.TrainState:
+  """Returns the state before the first step with the weights that the config names, and records where they came from."""
+  first = {"params": fresh.params, "batch_stats": fresh.batch_stats}
+  found, record = plan.start.variables(jax.device_get(first))
+  if parallel.process_index() == 0:
+    plan.folder.write_weights(record)
+  return parallel.tree_of_first(jax.device_get(state.with_weights(fresh, found)))
 
 
 def _fitted(plan: Plan, model: Any, fresh: state.TrainState) -> state.TrainState:

@@ -107,6 +107,12 @@ def _is_number(value: Any) -> bool:
   return isinstance(value, float)
 
 
+def accepts(path: str, value: Any) -> bool:
+  """Whether a field, by its dotted name, takes a value."""
+  field = FIELDS[path]
+  return _conforms(field, value) and (value is None or field.check(value))
+
+
 def _cast(field: Field, value: Any) -> Any:
   if value is None:
     return None
@@ -327,6 +333,10 @@ def resolve(config: ConfigDict) -> ConfigDict:
   kind, _, path = dataset["name"].partition(":")
   if path and kind in ("folder", "csv"):
     dataset["name"] = f"{kind}:{pathlib.Path(path).expanduser().resolve()}"
+  weights = resolved["model"]["weights"]
+  if weights is not None and not weights.startswith("timm:"):
+    kind, _, path = weights.partition(":")
+    resolved["model"]["weights"] = f"{kind}:{pathlib.Path(path).expanduser().resolve()}"
   data_dir = dataset["data_dir"] or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
   dataset["data_dir"] = str(pathlib.Path(data_dir).expanduser().resolve())
   return resolved

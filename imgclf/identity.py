@@ -31,8 +31,9 @@ def refuse_other_run(
   where = f"--workdir={workdir}"
   old = configs.from_json(json.dumps(saved["config"]), where)
   matter, _ = configs.differences(old, configs.from_json(json.dumps(now["config"]), where))
-  # Where the images lie may change.
-  matter = [line for line in matter if not line.startswith("config.dataset.name:")]
+  # Where the images lie, and the weights that it began with, may change.
+  free = ("config.dataset.name:", "config.model.weights:")
+  matter = [line for line in matter if not line.startswith(free)]
   if saved["classes"] != now["classes"]:
     pairs = itertools.zip_longest(saved["classes"], now["classes"])
     label, (before, after) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])

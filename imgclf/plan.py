@@ -19,6 +19,7 @@ from imgclf.data import datasets
 from imgclf.errors import UserError
 from imgclf.identity import identity
 from imgclf.lock import Lock
+from imgclf.pretrained import start as starts
 from imgclf.run_folder import RunFolder
 
 
@@ -62,6 +63,7 @@ class Plan:
     class_weights: [classes] float32, what an example of each counts in the loss; none: all the same.
     every: the durations in steps.
     lock: of the run folder; held by process 0.
+    start: the weights to begin with.
     notes: lines that a person should see.
   """
 
@@ -74,6 +76,7 @@ class Plan:
   class_weights: np.ndarray | None
   every: Intervals
   lock: Lock
+  start: starts.Start
   notes: list[str]
 
   @property
@@ -195,13 +198,14 @@ def prepare(
   told = check_config(config)
   source = datasets.open(config["dataset"])
   roles, train_records, validation_records = check_set(config, source)
+  start = starts.prepare(config, source.classes, RunFolder(workdir))
   every = Intervals.of(config, len(train_records))
   class_weights = None
   if config["train"]["class_weights"] == "balanced":
     class_weights = losses.balanced_weights(train_records.labels(), len(source.classes))
   elif config["dataset"]["sampling"] == "balanced":
     train_records.labels()  # read here once, and not in every process that makes batches
-  notes = [*source.notes, *told]
+  notes = [*source.notes, *told, *start.notes]
   if every.warmup > every.total:
     # A recipe that is tried for a few steps need not be told to shorten its warm-up as well.
     warmup = every.total // 2
@@ -228,6 +232,7 @@ def prepare(
     class_weights=class_weights,
     every=every,
     lock=lock,
+    start=start,
     notes=notes + lock.notes + changes,
   )
 
@@ -257,6 +262,9 @@ def open_folder(
     )
   elif folder.exists():
     matter, changes = configs.differences(folder.read_config(), config)
+    if starts.only_moved(folder.read_config(), config):
+      moved = [line for line in matter if line.startswith("config.model.weights:")]
+      matter, changes = [line for line in matter if line not in moved], [*moved, *changes]
     if matter and _only_moved(folder.read_config(), config, matter):
       matter, changes = [], [*matter, *changes]  # its classes and sizes are compared below
     if matter:
@@ -284,6 +292,8 @@ def open_folder(
     if not folder.holds_checkpoints():
       with contextlib.suppress(OSError):  # not there; or for `BadImages` to tell
         folder.bad_images.unlink()  # of images that were mended since, or of another set
+      with contextlib.suppress(OSError):
+        folder.weights.unlink()  # that it does not begin with now
   return folder, changes
 
 

@@ -75,6 +75,11 @@ class RunFolder:
     return self.path / "metrics.jsonl"
 
   @property
+  def weights(self) -> pathlib.Path:
+    """Where the weights that the run began with came from, JSON."""
+    return self.path / "weights.json"
+
+  @property
   def tensorboard(self) -> pathlib.Path:
     """The folder of TensorBoard event files."""
     return self.path / "tensorboard"
@@ -186,6 +191,35 @@ class RunFolder:
         f"{self.dataset}: does not hold the sizes of the splits; restore the file or use another --workdir"
       ) from None
     return splits
+
+  def write_weights(self, record: Mapping[str, Any]) -> None:
+    """Writes where the weights that the run begins with came from.
+
+    Raises:
+      UserError: if the folder can't be made or written.
+    """
+    self._write(self.weights, json.dumps(_plain(record), indent=2) + "\n")
+
+  def read_weights(self) -> dict[str, Any]:
+    """Returns what `write_weights` wrote.
+
+    Raises:
+      UserError: if the file is missing or is not such an object.
+    """
+    text = self._read(self.weights)
+    try:
+      record = json.loads(text)
+      preparation, size = record["preparation"], record["image_size"]
+      if not (preparation is None or isinstance(preparation, dict)) or type(size) not in (
+        int,
+        type(None),
+      ):
+        raise ValueError
+    except (ValueError, RecursionError, TypeError, KeyError):
+      raise UserError(
+        f"{self.weights}: does not say where the run's weights came from; restore the file or use another --workdir"
+      ) from None
+    return record
 
   def write_diverged(self, report: Mapping[str, Any]) -> pathlib.Path:
     """Writes the step at which a run diverged, and its examples, and returns the file.

@@ -124,6 +124,29 @@ SCHEMA: dict[str, dict[str, Field]] = {
       "bfloat16",
       "float64",
     ),
+    "weights": Field(
+      str,
+      None,
+      "What training starts from: `file:PATH.safetensors`, `run:DIR`, `timm:NAME` or `timm:NAME@REVISION`; none: "
+      "random weights.",
+      "file:PATH, run:DIR or timm:NAME",
+      lambda value: value.partition(":")[0] in ("file", "run", "timm") and value[-1] != ":",
+    ),
+    "head": choice(
+      "auto",
+      "weights: the classifier's are kept where they are for the same classes or, with unknown names, as many "
+      "(`auto`), or must be (`keep`), or it starts at zero (`new`).",
+      "auto",
+      "keep",
+      "new",
+    ),
+    "preprocessing": choice(
+      "weights",
+      "weights: augment.mean and std, dataset.crop_fraction and interpolation are those that they were trained with, "
+      "where that is known (`weights`), or as they stand here (`config`).",
+      "weights",
+      "config",
+    ),
     "dropout_rate": number(
       float,
       None,

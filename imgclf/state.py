@@ -66,6 +66,17 @@ def create(
   return jax.jit(init)()
 
 
+def with_weights(state: TrainState, variables: dict[str, Any]) -> TrainState:
+  """Returns a state before its first step with other weights, and averages that begin at them.
+
+  Args:
+    state: as from `create`.
+    variables: `params` and `batch_stats` of the same shapes and types.
+  """
+  ema = jax.tree.map(np.copy, dict(variables)) if state.ema else {}
+  return dataclasses.replace(state, **variables, ema=ema)
+
+
 def fitted(state: TrainState, model: Any, images: jax.Array) -> TrainState:
   """Returns a state before its first step with the weights that the network takes from training images.
 

@@ -19,6 +19,7 @@ from imgclf.data import survey as surveys
 from imgclf.data.files import some
 from imgclf.errors import UserError
 from imgclf.output import checked, whole_file, write_whole
+from imgclf.pretrained import start as starts
 
 # Lines that are printed of each list, and rows of classes; the JSON file has them all.
 SHOWN = 10
@@ -59,6 +60,7 @@ def run(
     plan.check_config(config)
   with _noted(refusals):
     roles, train_records, _ = plan.check_set(config, dataset)
+    starts.prepare(config, dataset.classes)
     if sheet_path is not None and not refusals:
       _write_sheet(sheet_path, previews.sheet(train_records, dataset.classes, config))
       if not quiet:

@@ -1,0 +1,205 @@
+"""Weights held against a network, array by array, and turned into its own: what does not fit is refused by name.
+
+The head alone may stay out, where its classes are not the run's. Knows no file format and no run folder.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from imgclf import models, named
+from imgclf.errors import UserError
+from imgclf.models import torch_names
+from imgclf.pretrained.sources import Source
+from imgclf.safetensors_file import FLOATS
+
+Path = tuple[str, ...]
+
+# Names that an error lists of each kind.
+_SHOWN = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+  """Weights that fit.
+
+  Attributes:
+    tensors: what is taken, by the path of the network's array.
+    head: `kept` or `new`.
+    notes: lines for a person.
+  """
+
+  tensors: Mapping[Path, torch_names.Tensor]
+  head: str
+  notes: list[str]
+
+
+def match(source: Source, config: Mapping[str, Any], classes: Sequence[str]) -> Match:
+  """Holds weights against the network of a config, by names and shapes.
+
+  Args:
+    source: the weights.
+    config: a resolved config.
+    classes: of the run, by label.
+
+  Raises:
+    UserError: for weights of another network, and for an array that is missing, left over, or of another shape or
+      type; by its name.
+  """
+  section = config["model"]
+  _refuse_other_network(source, section)
+  model = models.create(section, len(classes), axis_name=None)
+  shapes = models.shapes(model, config["dataset"]["image_size"])
+  tensors = _tensors(source, model, shapes)
+  head = _head(source, tensors, section["head"], classes)
+  counters = {
+    t.name.removesuffix("running_mean") + torch_names.COUNTER
+    for t in tensors.values()
+    if t.name.endswith("running_mean")
+  }
+  wanted = {path: t for path, t in tensors.items() if head == "kept" or not t.head}
+  of_head = {t.name for t in tensors.values() if t.head}
+  needed = {t.name for t in wanted.values()}
+  missing = [name for name in needed if name not in source.arrays]
+  left = [name for name in source.arrays if name not in needed | counters | of_head]
+  _refuse_unmatched(source, section["name"], len(needed), sorted(missing), sorted(left))
+  _refuse_unfit(source, section["name"], wanted.values())
+  notes = []
+  count = _count(source, tensors)
+  if head == "kept":
+    known = "" if source.classes else ", in the order of that file"
+    notes.append(f"the head of the weights is kept: its {count} classes count as the run's{known}")
+  else:
+    of = f"for {count} classes " if count is not None else ""
+    notes.append(f"the head of the weights {of}is replaced by one of zeros for {len(classes)}")
+  if any(source.arrays[name][1] == "F64" for name in needed) and section["dtype"] != "float64":
+    notes.append("weights of float64 are rounded to float32")
+  return Match(wanted, head, notes)
+
+
+def variables(
+  source: Source, matched: Match, begin: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Reads the weights and puts them into a network's first variables.
+
+  Args:
+    source: the weights.
+    matched: as `match` found them to fit.
+    begin: `params` and `batch_stats` as the network begins with them; what is not taken stays, which is the head.
+
+  Returns:
+    The variables, host arrays of the same types; and what the source knows of what was read.
+
+  Raises:
+    UserError: if they can't be read, are no longer what was matched, or hold a NaN or an infinity.
+  """
+  values, record = source.read()
+
+  def taken(keys: tuple, leaf: Any) -> np.ndarray:
+    tensor = matched.tensors.get(named.names(keys))
+    if tensor is None:
+      return np.asarray(leaf)
+    value = values.get(tensor.name)
+    if value is None or value.shape != tensor.shape:
+      raise UserError(f"{source.where}: changed while it was read; start again")
+    array = np.ascontiguousarray(tensor.here(value), dtype=leaf.dtype)
+    if not np.isfinite(array).all():
+      raise UserError(
+        f"{source.where}: {tensor.name} holds a NaN or an infinity; fetch the file anew, or take another"
+      )
+    return array
+
+  return jax.tree_util.tree_map_with_path(taken, dict(begin)), record
+
+
+def _refuse_other_network(source: Source, section: Mapping[str, Any]) -> None:
+  name = section["name"]
+  ours = name if source.own else torch_names.timm_name(name)
+  if source.network is not None and source.network not in (ours, name):
+    raise UserError(
+      f"{source.where}: holds weights of {source.network}, and config.model.name is {name}; make the two agree"
+    )
+
+
+def _tensors(source: Source, model: Any, shapes: Any) -> dict[Path, torch_names.Tensor]:
+  """Returns what each array is called in the source: of two libraries' names, those that more are called by."""
+  if source.own:
+    return {
+      path: torch_names.Tensor("/".join(path), shape, shape, None, path[1] == "head")
+      for path, shape in (
+        (named.names(keys), tuple(leaf.shape))
+        for keys, leaf in jax.tree_util.tree_flatten_with_path(shapes)[0]
+      )
+    }
+  try:
+    layouts = torch_names.layouts(model)
+  except UserError as error:
+    raise UserError(f"{source.where}: {error}; run:DIR takes those of another run") from None
+  found = [torch_names.tensors(model, shapes, layout) for layout in layouts]
+  return max(found, key=lambda tensors: sum(t.name in source.arrays for t in tensors.values()))
+
+
+def _count(source: Source, tensors: Mapping[Path, torch_names.Tensor]) -> int | None:
+  """Returns the number of classes of the source's head; None where it has no head."""
+  bias = next(t.name for path, t in tensors.items() if path == ("params", "head", "bias"))
+  shape = source.arrays.get(bias, ((), ""))[0]
+  return shape[0] if len(shape) == 1 else None
+
+
+def _head(
+  source: Source,
+  tensors: Mapping[Path, torch_names.Tensor],
+  wish: str,
+  classes: Sequence[str],
+) -> str:
+  """Returns whether the head is `kept` or `new`."""
+  count = _count(source, tensors)
+  if wish == "keep" and count != len(classes):
+    has = f"has {count} classes" if count is not None else "is not in the file"
+    raise UserError(
+      f"{source.where}: its head {has} and the data set {len(classes)}, so config.model.head=keep can't be; set it to "
+      "auto, or take the data set of the weights"
+    )
+  if wish == "keep":
+    return "kept"
+  # As many classes are not the same classes.
+  fits = count == len(classes) and source.classes in (None, tuple(classes))
+  return "kept" if wish == "auto" and fits else "new"
+
+
+def _refuse_unmatched(
+  source: Source, name: str, needed: int, missing: list[str], left: list[str]
+) -> None:
+  if 2 * len(missing) > needed:
+    raise UserError(
+      f"{source.where}: holds weights of another network than {name}: {needed - len(missing)} of its {needed} arrays "
+      f"are there, not {missing[0]}; set config.model.name to theirs"
+    )
+  if missing or left:
+    parts = [
+      f"{what} {', '.join(names[:_SHOWN])}"
+      + (f" and {len(names) - _SHOWN} more" * (len(names) > _SHOWN))
+      for what, names in ((f"{name} needs and the file lacks", missing), ("nothing takes", left))
+      if names
+    ]
+    raise UserError(
+      f"{source.where}: {'; '.join(parts)}; take weights of {name}, or set config.model.name to theirs"
+    )
+
+
+def _refuse_unfit(source: Source, name: str, wanted: Any) -> None:
+  for tensor in wanted:
+    shape, kind = source.arrays[tensor.name]
+    if shape != tensor.shape:
+      raise UserError(
+        f"{source.where}: {tensor.name} is {list(shape)} and this config's {name} takes {list(tensor.shape)}; set "
+        "config.model to the network of the weights"
+      )
+    if kind not in FLOATS:
+      raise UserError(
+        f"{source.where}: {tensor.name} is of type {kind}, and weights are of {', '.join(FLOATS)}; convert it, or "
+        "take weights that are not quantised"
+      )
