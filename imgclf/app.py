@@ -100,7 +100,11 @@ def define_flags() -> flags.FlagValues:
     "File to write; predict: ends in .csv, .jsonl or .parquet, report: in .html, others: in .json; "
     "export: a new folder.",
   )
-  string("format", None, "export: stablehlo, savedmodel or onnx.")
+  string(
+    "format",
+    None,
+    "export: stablehlo, savedmodel or onnx; timm: weights alone, for timm and torchvision.",
+  )
   string("preview", None, "check: a picture of augmented training examples to write, FILE.png.")
   string("plot", None, "find_lr: a picture of the loss by learning rate to write, FILE.png.")
   string(

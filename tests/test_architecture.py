@@ -42,6 +42,7 @@ LAYERS = (
     *("imgclf.parallel", "imgclf.records", "imgclf.tables", "imgclf.manifest"),
     *("imgclf.retention", "imgclf.identity", "imgclf.output", "imgclf.tensorboard"),
     *("imgclf.compilation", "imgclf.timing", "imgclf.sweep", "imgclf.safetensors_file"),
+    "imgclf.timm_config",
   ),
   ("imgclf.muon", "imgclf.rates", "imgclf.named"),
   ("imgclf.job", "imgclf.lock"),

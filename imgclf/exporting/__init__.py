@@ -7,6 +7,8 @@ A format is a file here with three names:
     [batch, size, size, 3] uint8 to probabilities [batch, classes] float32, both numpy arrays.
   RUNTIME: the names of the packages that `load` needs, by which pip knows them.
 
+`timm_folder.py` is of another kind: weights without a program, for the networks of PyTorch's libraries.
+
 Each is imported when it is asked for, and with it a runtime that may not be installed. Knows no run folder.
 """
 
@@ -19,6 +21,8 @@ from imgclf.errors import UserError
 # What each format is called on the command line, and the file here that knows it.
 FORMATS = {"stablehlo": "stablehlo", "savedmodel": "savedmodel", "onnx": "onnx_file"}
 
+WEIGHTS = "timm"
+
 
 def open(name: str) -> ModuleType:
   """Returns the file of a format.
@@ -27,9 +31,11 @@ def open(name: str) -> ModuleType:
     UserError: if there is no such format, or a package that it needs is not installed.
   """
   if name not in FORMATS:
-    near = difflib.get_close_matches(name.lower(), FORMATS, 1, 0.5)
+    near = difflib.get_close_matches(name.lower(), (*FORMATS, WEIGHTS), 1, 0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise UserError(f"--format={name}: no such format; there are {', '.join(FORMATS)}{hint}")
+    raise UserError(
+      f"--format={name}: no such format; there are {', '.join((*FORMATS, WEIGHTS))}{hint}"
+    )
   try:
     return importlib.import_module(f"imgclf.exporting.{FORMATS[name]}")
   except ModuleNotFoundError as error:

@@ -14,7 +14,7 @@ import numpy as np
 from imgclf import config as configs
 from imgclf import exporting, models, parallel, steps
 from imgclf.errors import UserError
-from imgclf.exporting import card, pixels, verification
+from imgclf.exporting import card, pixels, timm_folder, verification
 from imgclf.exporting import export_folder as folders
 from imgclf.exporting.exportable import DTYPE, Exportable, exportable
 from imgclf.run import Run, load
@@ -39,7 +39,7 @@ def run(
 
   Args:
     workdir: the run folder.
-    format: `stablehlo`, `savedmodel` or `onnx`.
+    format: `stablehlo`, `savedmodel` or `onnx`; or `timm`, weights alone, for timm and torchvision.
     output: the folder to be made; an earlier export is replaced.
     step: `best`, `latest` or a step's number.
     images: files and folders to verify it on; left out: up to 64 of the run's own test, validation or train split.
@@ -48,13 +48,15 @@ def run(
   Returns:
     format, max_difference, evaluation_difference, images, images_from, size_bytes, latency_ms,
     imgclf_latency_ms, device, classes, step, checkpoint, model, temperature, input, output, preprocessing, data,
-    versions, files and script. The first difference is that of the probabilities from evaluation's in float32, the
+    versions, files and script; for `timm`, what there is of it, besides library and arrays. The first difference is that of the probabilities from evaluation's in float32, the
     second from evaluation's in the type that the run computes in.
 
   Raises:
     UserError: for a wrong argument, a package that is missing, images that are not there, a network that the format
       can't carry, and probabilities that differ by more than 1e-5; nothing is left of the export then.
   """
+  if format == exporting.WEIGHTS:
+    return _weights(workdir, output, step, images, quiet)
   form = exporting.open(format)
   folder = folders.checked(output)
   if parallel.process_count() > 1:
@@ -89,6 +91,49 @@ def run(
     (unfinished / folders.CARD).write_text(text, encoding="utf-8", newline="\n")
   if not quiet:
     _tell(record, restored, output)
+  return record
+
+
+def _weights(
+  workdir: str | os.PathLike,
+  output: str | os.PathLike,
+  step: str | int,
+  images: Sequence[str] | None,
+  quiet: bool,
+) -> dict[str, Any]:
+  """Exports the weights alone; what is written is no function, so there is nothing to verify on images."""
+  if images is not None:
+    raise UserError(
+      f"--images: --format={exporting.WEIGHTS} is read back to the bit, not tried on images; leave it out"
+    )
+  folder = folders.checked(output)
+  restored = load(workdir, step)
+  carried = exportable(restored.config, restored.classes, restored.variables, restored.temperature)
+  about = _about(restored, carried)
+  del about["input"], about["output"]  # of the function that other formats carry
+  about["preprocessing"]["tta"] = restored.config["eval"]["tta"]
+  with folders.whole_folder(folder) as unfinished:
+    library, arrays = timm_folder.write(
+      restored.config, restored.classes, restored.variables, unfinished
+    )
+    record = {
+      "format": exporting.WEIGHTS,
+      "library": library,
+      "arrays": arrays,
+      **about,
+      "versions": {name: importlib.import_module(name).__version__ for name in ("imgclf", "jax")},
+      "files": folders.listed(unfinished),
+    }
+    folders.write_record(unfinished, record)
+    text = timm_folder.card(record)
+    (unfinished / folders.CARD).write_text(text, encoding="utf-8", newline="\n")
+  if not quiet:
+    size = sum(file["bytes"] for file in record["files"].values())
+    _tell_model(record, restored, restored.config["dataset"]["image_size"])
+    print_line(f"verified  {arrays:,} arrays read back, equal to the bit")
+    print_line(
+      f"written   for {library}, {size / 1e6:.2f} MB, in {output}; its README.md says how to load it"
+    )
   return record
 
 
@@ -184,10 +229,8 @@ def _evaluations(run: Run) -> list[dict[str, Any]]:
 
 
 def _tell(record: Mapping[str, Any], run: Run, folder: str | os.PathLike) -> None:
-  model, size = record["model"], record["input"]["shape"][1]
-  print_line(
-    f"model     {model['name']}, {len(record['classes'])} classes, {size} px, step {record['step']:,} of {run.folder.path}"
-  )
+  model = record["model"]
+  _tell_model(record, run, record["input"]["shape"][1])
   print_line(
     f"verified  {record['images']} images ({record['images_from']}): probabilities within "
     f"{record['max_difference']:.1e} of evaluation's"
@@ -202,4 +245,11 @@ def _tell(record: Mapping[str, Any], run: Run, folder: str | os.PathLike) -> Non
   )
   print_line(
     f"written   {record['format']}, {record['size_bytes'] / 1e6:.2f} MB, in {folder}; its README.md says how to run it"
+  )
+
+
+def _tell_model(record: Mapping[str, Any], run: Run, size: int) -> None:
+  print_line(
+    f"model     {record['model']['name']}, {len(record['classes'])} classes, {size} px, step {record['step']:,} "
+    f"of {run.folder.path}"
   )

@@ -13,13 +13,10 @@ import jax
 import numpy as np
 
 from imgclf import config as configs
-from imgclf import models, named, run, safetensors_file
+from imgclf import models, named, run, safetensors_file, timm_config
 from imgclf.errors import UserError
-from imgclf.pretrained import hub, preprocessing
+from imgclf.pretrained import hub
 from imgclf.run_folder import RunFolder
-
-# In a folder of weights, as the hub has them.
-FILE, CARD = "model.safetensors", "config.json"
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
 
@@ -64,22 +61,22 @@ def find(weights: str) -> Source:
     return _of_run(rest, where)
   if kind == "timm":
     name, _, revision = rest.partition("@")
-    fetched = hub.fetch(name, revision or None, where, (FILE, CARD))
+    fetched = hub.fetch(name, revision or None, where, (timm_config.WEIGHTS, timm_config.CARD))
     return _of_file(fetched.folder, where, {"revision": fetched.revision})
   return _of_file(pathlib.Path(rest), where, {})
 
 
 def _of_file(path: pathlib.Path, where: str, record: dict[str, Any]) -> Source:
   if path.is_dir():
-    path = path / FILE
+    path = path / timm_config.WEIGHTS
   if path.suffix in _PICKLES:
     raise UserError(
       f"{where}: a {path.suffix} file is a pickle, which could run anything, and is never opened; "
       f"{safetensors_file.CONVERT}"
     )
   arrays = safetensors_file.header(path, where)
-  card = path.with_name(CARD)
-  known = preprocessing.of_timm(card) if card.is_file() else preprocessing.Known()
+  card = path.with_name(timm_config.CARD)
+  known = timm_config.read(card) if card.is_file() else timm_config.Known()
 
   def read() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     values, digest = safetensors_file.read(path, where)
@@ -120,7 +117,7 @@ def _of_run(folder: str, where: str) -> Source:
     where=where,
     network=config["model"]["name"],
     classes=tuple(classes),
-    preparation={path: configs.get(config, path) for path in preprocessing.FIELDS},
+    preparation={path: configs.get(config, path) for path in timm_config.FIELDS},
     image_size=config["dataset"]["image_size"],
     arrays={n: (tuple(x.shape), kinds[str(x.dtype)]) for n, x in _by_name(shapes).items()},
     own=True,
