@@ -38,9 +38,9 @@ def fetch(name: str, revision: str | None, where: str, files: tuple[str, ...]) -
   """
   try:
     import huggingface_hub
-  except ModuleNotFoundError:
+  except ModuleNotFoundError as error:
     raise UserError(
-      f"{where}: needs huggingface_hub, which is not installed; pip install 'imgclf[hub]', or give "
+      f"{where}: needs {error.name or 'huggingface_hub'}, which is not installed; pip install 'imgclf[hub]', or give "
       "file:PATH.safetensors"
     ) from None
   api: Any = huggingface_hub

@@ -74,7 +74,11 @@ def match(source: Source, config: Mapping[str, Any], classes: Sequence[str]) -> 
     notes.append(f"the head of the weights is kept: its {count} classes count as the run's{known}")
   else:
     of = f"for {count} classes " if count is not None else ""
-    notes.append(f"the head of the weights {of}is replaced by one of zeros for {len(classes)}")
+    wish = ", as config.model.head=new has it" if section["head"] == "new" else ""
+    others = " others" if count == len(classes) and not wish else ""
+    notes.append(
+      f"the head of the weights {of}is replaced by one of zeros for {len(classes)}{others}{wish}"
+    )
   if any(source.arrays[name][1] == "F64" for name in needed) and section["dtype"] != "float64":
     notes.append("weights of float64 are rounded to float32")
   return Match(wanted, head, notes)

@@ -103,7 +103,11 @@ def test_the_head_is_replaced_where_the_classes_are_others(fit):
   # A file without a head, and a wish for a new one.
   headless = {name: x for name, x in arrays().items() if not name.startswith("fc.")}
   assert fit(headless)[0].notes == ["the head of the weights is replaced by one of zeros for 3"]
-  assert fit(arrays(), head="new")[0].head == "new"
+  wished = fit(arrays(), head="new")[0]
+  assert wished.head == "new"
+  assert wished.notes == [
+    "the head of the weights for 3 classes is replaced by one of zeros for 3, as config.model.head=new has it"
+  ]
   assert fit(arrays(), head="keep")[0].head == "kept"
 
 
@@ -111,7 +115,9 @@ def test_as_many_classes_are_kept_only_where_they_are_the_same(fit, tmp_path):
   card = {"architecture": "resnet18", "label_names": CLASSES}
   (tmp_path / "config.json").write_text(json.dumps(card))
   assert fit(arrays())[0].head == "kept"
-  assert fit(arrays(), classes=["cat", "eel", "dog"])[0].head == "new"
+  matched = fit(arrays(), classes=["cat", "eel", "dog"])[0]
+  assert matched.head == "new"
+  assert matched.notes[0].endswith("for 3 classes is replaced by one of zeros for 3 others")
 
 
 @pytest.mark.parametrize("kind", [np.float16, ml_dtypes.bfloat16, np.float64])
