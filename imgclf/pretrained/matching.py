@@ -67,18 +67,7 @@ def match(source: Source, config: Mapping[str, Any], classes: Sequence[str]) -> 
   left = [name for name in source.arrays if name not in needed | counters | of_head]
   _refuse_unmatched(source, section["name"], len(needed), sorted(missing), sorted(left))
   _refuse_unfit(source, section["name"], wanted.values())
-  notes = []
-  count = _count(source, tensors)
-  if head == "kept":
-    known = "" if source.classes else ", in the order of that file"
-    notes.append(f"the head of the weights is kept: its {count} classes count as the run's{known}")
-  else:
-    of = f"for {count} classes " if count is not None else ""
-    wish = ", as config.model.head=new has it" if section["head"] == "new" else ""
-    others = " others" if count == len(classes) and not wish else ""
-    notes.append(
-      f"the head of the weights {of}is replaced by one of zeros for {len(classes)}{others}{wish}"
-    )
+  notes = [_of_head(source, head, _count(source, tensors), section["head"], len(classes))]
   if any(source.arrays[name][1] == "F64" for name in needed) and section["dtype"] != "float64":
     notes.append("weights of float64 are rounded to float32")
   return Match(wanted, head, notes)
@@ -148,9 +137,10 @@ def _tensors(source: Source, model: Any, shapes: Any) -> dict[Path, torch_names.
 
 def _count(source: Source, tensors: Mapping[Path, torch_names.Tensor]) -> int | None:
   """Returns the number of classes of the source's head; None where it has no head."""
-  bias = next(t.name for path, t in tensors.items() if path == ("params", "head", "bias"))
-  shape = source.arrays.get(bias, ((), ""))[0]
-  return shape[0] if len(shape) == 1 else None
+  shape = source.arrays.get(tensors["params", "head", "kernel"].name, ((), ""))[0]
+  if not shape:
+    return None
+  return shape[-1] if source.own else shape[0]
 
 
 def _head(
@@ -172,6 +162,17 @@ def _head(
   # As many classes are not the same classes.
   fits = count == len(classes) and source.classes in (None, tuple(classes))
   return "kept" if wish == "auto" and fits else "new"
+
+
+def _of_head(source: Source, head: str, count: int | None, wish: str, classes: int) -> str:
+  """Returns the line on what became of the head."""
+  if head == "kept":
+    known = "" if source.classes else ", in the order of that file"
+    return f"the head of the weights is kept: its {count} classes count as the run's{known}"
+  of = f"for {count} classes " if count is not None else ""
+  asked = ", as config.model.head=new has it" if wish == "new" else ""
+  others = " others" if count == classes and not asked else ""
+  return f"the head of the weights {of}is replaced by a new one for {classes}{others}{asked}"
 
 
 def _refuse_unmatched(

@@ -96,17 +96,17 @@ def test_the_head_is_replaced_where_the_classes_are_others(fit):
   matched, variables, _ = fit(arrays(1000))
   assert matched.head == "new"
   assert matched.notes == [
-    "the head of the weights for 1000 classes is replaced by one of zeros for 3"
+    "the head of the weights for 1000 classes is replaced by a new one for 3"
   ]
   assert not variables["params"]["head"]["kernel"].any()
   assert variables["params"]["stem_conv"]["kernel"].any()
   # A file without a head, and a wish for a new one.
   headless = {name: x for name, x in arrays().items() if not name.startswith("fc.")}
-  assert fit(headless)[0].notes == ["the head of the weights is replaced by one of zeros for 3"]
+  assert fit(headless)[0].notes == ["the head of the weights is replaced by a new one for 3"]
   wished = fit(arrays(), head="new")[0]
   assert wished.head == "new"
   assert wished.notes == [
-    "the head of the weights for 3 classes is replaced by one of zeros for 3, as config.model.head=new has it"
+    "the head of the weights for 3 classes is replaced by a new one for 3, as config.model.head=new has it"
   ]
   assert fit(arrays(), head="keep")[0].head == "kept"
 
@@ -117,7 +117,7 @@ def test_as_many_classes_are_kept_only_where_they_are_the_same(fit, tmp_path):
   assert fit(arrays())[0].head == "kept"
   matched = fit(arrays(), classes=["cat", "eel", "dog"])[0]
   assert matched.head == "new"
-  assert matched.notes[0].endswith("for 3 classes is replaced by one of zeros for 3 others")
+  assert matched.notes[0].endswith("for 3 classes is replaced by a new one for 3 others")
 
 
 @pytest.mark.parametrize("kind", [np.float16, ml_dtypes.bfloat16, np.float64])
@@ -207,6 +207,20 @@ def test_a_file_that_says_whose_it_is_is_believed(fit, tmp_path):
     UserError, match=r"weights of resnet34, and config.model.name is resnet18; make"
   ):
     fit(arrays())
+
+
+def test_a_head_without_a_bias_is_told_by_its_kernel():
+  config = configs.default_config()
+  config.dataset.image_size = 32
+  config.model.name = "airbench94"
+  shapes = models.shapes(models.create(config.model, 3, axis_name=None), 32)
+  leaves = jax.tree_util.tree_flatten_with_path(shapes)[0]
+  held = {"/".join(k.key for k in path): (leaf.shape, "F32") for path, leaf in leaves}
+  source = sources.Source("w", "airbench94", tuple(CLASSES), None, 32, held, True, dict)
+  assert matching.match(source, config, CLASSES).head == "kept"
+  assert matching.match(source, config, ["a", "b"]).notes == [
+    "the head of the weights for 3 classes is replaced by a new one for 2"
+  ]
 
 
 def test_what_it_takes_is_what_the_library_has():
