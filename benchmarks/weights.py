@@ -45,7 +45,9 @@ def libraries(name):
   import timm
   import torchvision
 
-  made = {"torchvision": lambda classes: torchvision.models.get_model(name, num_classes=classes)}
+  made = {}
+  if name in torchvision.models.list_models():
+    made["torchvision"] = lambda classes: torchvision.models.get_model(name, num_classes=classes)
   if torch_names.timm_name(name):
     theirs = torch_names.timm_name(name)
     made["timm"] = lambda classes: timm.create_model(theirs, num_classes=classes)

@@ -5,7 +5,8 @@
 ResNet-50 at 224 px from timm's `resnet50.a1_in1k`, which needs `pip install 'imgclf[hub]'`. For other weights give
 their network as well: `--config.model.weights=run:runs/imagenet --config.model.name=resnet50`. The head starts at zero
 and learns at ten times the rate of the rest, which knows much already. On few images freeze the rest,
-`--config.optimizer.rules='head/*: lr=1; *: lr=0'` (all but batch norm's statistics), and compare. Accuracy and time depend on your images: not measured.
+`--config.optimizer.rules='head/*: lr=1; *: lr=0' --config.model.frozen_batch_norm=rules`, and compare. Accuracy and time
+depend on your images: not measured.
 """
 
 import imgclf
@@ -19,10 +20,8 @@ def get_config():
   config.dataset.image_size = 224
 
   config.augment.crop = "random_resized"
-  config.augment.crop_scale = (
-    0.35,
-    1.0,
-  )  # few images: milder than ImageNet's, as in configs/folder.py
+  # Few images: milder than ImageNet's, as in configs/folder.py.
+  config.augment.crop_scale = (0.35, 1.0)
   config.augment.flip = True
 
   config.model.name = "resnet50"

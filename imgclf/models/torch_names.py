@@ -174,6 +174,12 @@ def _resnet(model: Any, layer: tuple[str, ...]) -> str:
     "shortcut_norm": "downsample.1",
     "head": "fc",
   }
+  if (
+    model.deep
+  ):  # a list of three convolutions with their norms and ReLUs; shortcuts begin with a pooling
+    words |= {"stem_conv1": "conv1.0", "stem_conv2": "conv1.3", "stem_conv3": "conv1.6"}
+    words |= {"stem_norm1": "conv1.1", "stem_norm2": "conv1.4"}
+    words |= {"shortcut_conv": "downsample.1", "shortcut_norm": "downsample.2"}
   name = words.get(name, name.replace("norm", "bn"))
   if not block:
     return name
