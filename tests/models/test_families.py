@@ -141,11 +141,14 @@ def test_what_every_network_keeps_to(family, monkeypatch):
   monkeypatch.setattr(
     layers, "dropout", lambda x, rate, keys, *, stream: units.update({stream: rate}) or x
   )
+  heads, make_head = [], layers.head  # which starts at zero: test_layers.py
+  monkeypatch.setattr(layers, "head", lambda *a, **k: heads.append(a) or make_head(*a, **k))
   rates = {"drop_path_rate": 0.3} if DROPPED[family] else {}
   rates |= {} if family == "resnet" else {"dropout_rate": 0.1}
   model, size = small(family, dtype=jnp.bfloat16, **rates), torch_twins.SMALL[family][2]
   shapes = models.shapes(model, size)
   assert not paths and not units  # none without `train`
+  assert heads == [(torch_twins.CLASSES,)]
   assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
   assert bool(shapes["batch_stats"]) == (family not in ("convnext", "vit"))
 
@@ -175,16 +178,6 @@ def test_what_every_network_keeps_to(family, monkeypatch):
   # What is not called where the rate is 0 has no stream.
   told = [paths[stream] for stream in sorted(paths)]
   assert [rate for rate in told if rate] == pytest.approx([r for r in DROPPED[family] if r])
-
-
-@pytest.mark.parametrize("family", torch_twins.SMALL)
-@pytest.mark.usefixtures("restored")
-def test_the_head_starts_at_zero(family):
-  model, size = small(family, dtype="float32"), torch_twins.SMALL[family][2]
-  pictures = jnp.zeros((1, size, size, 3))
-  head = jax.jit(lambda: model.init(jax.random.key(0), pictures)["params"]["head"])()
-  assert set(head) == {"kernel", "bias"}
-  assert not any(np.any(leaf) for leaf in head.values())
 
 
 @pytest.mark.parametrize(("family", "smallest"), [("convnext", 32), ("densenet", 29)])
