@@ -57,22 +57,23 @@ def test_logits_are_theirs_for_the_same_weights(name):
   # Rounding grows on its way through EfficientNetV2 with these weights: torch's own logits in float32 are 4% off.
   dtype = "float64" if family == "efficientnet_v2" else "float32"
   section = config_lib.default_config().model
-  section.update({"name": name, "dtype": dtype})
+  section.name = name
   found = {}
 
   def fill(path, leaf):
     variable = "/".join(key.key for key in path[1:])
-    found[variable] = torch_twins.filled(variable, leaf.shape).astype(dtype)
+    found[variable] = torch_twins.filled(variable, leaf.shape).astype(np.float32)
+    if family == "efficientnet_v2" and variable.endswith("project_norm/scale"):
+      # With branches as large as what they are added to, so many blocks in a row are chaos: torch's own logits in
+      # float32 were 4% off those in float64.
+      found[variable] *= 0.3
     return found[variable]
 
-  with jax.enable_x64(dtype == "float64"):
-    model = models.create(section, torch_twins.CLASSES, axis_name=None)
-    variables = jax.tree_util.tree_map_with_path(fill, models.shapes(model, size))
-    pictures = torch_twins.images(size).astype(dtype)
-    ours = np.asarray(jax.jit(model.apply)(variables, pictures))
+  model = models.create(section, torch_twins.CLASSES, axis_name=None)
+  variables = jax.tree_util.tree_map_with_path(fill, models.shapes(model, size))
+  pictures = torch_twins.images(size).astype(np.float32)
+  ours = np.asarray(jax.jit(model.apply)(variables, pictures))
   network = twin(name, size)
-  if dtype == "float64":
-    network = network.double()
   torch_twins.load(network, family, found)
   theirs = torch_twins.logits(network, pictures)
   print(f"{name}: {np.max(np.abs(ours - theirs)):.1e} of {np.max(np.abs(theirs)):.3f}")
