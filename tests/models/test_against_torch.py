@@ -54,8 +54,6 @@ def twin(name, size):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_are_theirs_for_the_same_weights(name):
   family, size = NETWORKS[name][0], 64
-  # Rounding grows on its way through EfficientNetV2 with these weights: torch's own logits in float32 are 4% off.
-  dtype = "float64" if family == "efficientnet_v2" else "float32"
   section = config_lib.default_config().model
   section.name = name
   found = {}
