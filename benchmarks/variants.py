@@ -104,16 +104,21 @@ class _PlainBatchNorm(nn.Module):
   dtype: jnp.dtype
   param_dtype: jnp.dtype
   axis_name: str | None
-  scale_init: Callable = nn.initializers.ones
+  use_scale: bool
+  scale_init: Callable
+  momentum: float
+  epsilon: float
 
   @nn.compact
   def __call__(self, x, added=None, relu=False):
     norm = nn.BatchNorm(
       use_running_average=not self.train,
-      momentum=0.9,
+      momentum=self.momentum,
+      epsilon=self.epsilon,
       dtype=self.dtype,
       param_dtype=self.param_dtype,
       axis_name=self.axis_name,
+      use_scale=self.use_scale,
       scale_init=self.scale_init,
     )
     y = norm(x) if added is None else norm(x) + added
