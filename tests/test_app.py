@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from imgclf import app
+from imgclf import app, command_line
 from imgclf.errors import Diverged, Stopped, UserError
 
 
@@ -17,7 +17,7 @@ def error_line(capsys, *arguments):
 
 
 def test_overrides_are_taken_out_of_the_arguments():
-  others, overrides = app.split_overrides(
+  others, overrides = command_line.split_overrides(
     [
       *("--config=a.py", "--config.seed=3", "-config.train.batch_size", "7", "--workdir=x"),
       *("--config.augment.flip", "--noconfig.log.tensorboard", "--config.dataset.name=folder:a=b"),
@@ -93,7 +93,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 def test_help_names_every_flag_in_80_columns(capsys):
   assert app.main(["--help"]) == 0
   text = capsys.readouterr().out
-  assert all(f"--{name}" in text for name in app.define_flags())
+  assert all(f"--{name}" in text for name in command_line.define_flags())
   assert max(map(len, text.splitlines())) <= 80
 
 

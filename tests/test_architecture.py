@@ -47,7 +47,7 @@ LAYERS = (
   ("imgclf.muon", "imgclf.rates", "imgclf.named"),
   ("imgclf.job", "imgclf.lock"),
   ("imgclf.interrupt",),
-  ("imgclf.config_file",),
+  ("imgclf.config_file", "imgclf.command_line"),
   ("imgclf.config",),
   ("imgclf.schema",),
   ("imgclf.augment_schema", "imgclf.optimizer_schema"),

@@ -14,7 +14,7 @@ import pytest
 import test_architecture as architecture
 
 import imgclf
-from imgclf import app, augment, config_file, models, schema
+from imgclf import app, augment, command_line, config_file, models, schema
 from imgclf import config as configs
 from imgclf.data import files
 from imgclf.errors import UserError
@@ -79,7 +79,7 @@ def test_the_ci_runs_the_test_command_of_the_readme():
 
 def test_every_flag_is_one_of_the_command_line():
   named = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)(?!\w*\.)", EVERYTHING))
-  assert named - set(app.define_flags()) - {"config"} == FOREIGN_FLAGS
+  assert named - set(command_line.define_flags()) - {"config"} == FOREIGN_FLAGS
 
 
 def test_the_flags_of_each_command_are_read_by_its_mode():
@@ -91,7 +91,7 @@ def test_the_flags_of_each_command_are_read_by_its_mode():
   ]
   assert len(commands) > 8
   for command in commands:
-    values, overrides = app.parse(command.replace("'", "").split())
+    values, overrides = command_line.parse(command.replace("'", "").split())
     if values.mode == "train":
       config = config_file.load(ROOT / values.config)
       configs.apply_overrides(config, overrides)

@@ -6,7 +6,7 @@ from PIL import Image
 import pytest
 
 import imgclf
-from imgclf import app, explain
+from imgclf import app, command_line, explain
 from imgclf.data import datasets
 from imgclf.errors import UserError
 from imgclf.explain import folder as folders
@@ -112,5 +112,5 @@ def test_a_picture_that_can_not_be_written_leaves_none(trained, tmp_path, monkey
 
 
 def test_the_help_names_the_methods():
-  meaning = app.define_flags()["explain"].help
+  meaning = command_line.define_flags()["explain"].help
   assert all(method in meaning for method in explain.METHODS)

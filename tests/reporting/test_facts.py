@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 import imgclf
-from imgclf import app
+from imgclf import command_line
 from imgclf.reporting import facts, judging
 from imgclf.run_folder import RunFolder
 
@@ -53,13 +53,13 @@ def test_the_title_names_model_and_set_without_a_path(dataset, title):
 def test_commands_are_read_by_a_shell_and_by_the_command_line(name):
   command = shlex.split(facts.train_command(Stub(name)))
   assert command[:2] == ["python", "launch.py"]
-  values, _ = app.parse(command[2:])
+  values, _ = command_line.parse(command[2:])
   assert (values.mode, values.config, values.workdir) == (
     *("train", f"{name}/config.json"),
     f"{name}-again",
   )
   told = facts.report_command(Stub(name), split="test[:5]", step=40, output=None, compare=name)
-  values, _ = app.parse(shlex.split(told)[2:])
+  values, _ = command_line.parse(shlex.split(told)[2:])
   assert (values.mode, values.workdir, values.split) == ("report", name, "test[:5]")
   assert (values.step, values.compare, values.output) == ("40", name, None)
 
