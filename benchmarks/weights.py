@@ -1,10 +1,11 @@
-"""Logits and features of imgclf's networks beside torchvision's and timm's, for the same weights, and the way back.
+"""Networks beside torchvision's and timm's: parameters, multiply-adds, logits for the same weights, and the way back.
 
     python benchmarks/weights.py [--models=resnet18,vgg11] [--classes=1000]
 
 Draws weights in torch, writes them as safetensors, reads them as `config.model.weights=file:...` does, and compares in
 float32 what goes into the head and what comes out of it. Then imgclf's arrays, by the names of the library, are loaded
-there strictly and must be equal to the bit. Needs torch, torchvision and timm.
+there strictly and must be equal to the bit. Parameters are counted in both; multiply-adds stand beside those that
+torchvision has with its weights, at the same image size. Needs torch, torchvision and timm.
 """
 
 import argparse
@@ -20,10 +21,11 @@ from imgclf import config as configs
 from imgclf import models, named, safetensors_file
 from imgclf.errors import UserError
 from imgclf.models import torch_names
-from imgclf.pretrained import matching, sources
+from imgclf.pretrained import matching, preprocessing, sources
 
-# At which size a network is compared: a small one shows the same. AlexNet leaves 3x3 pixels of it.
-SIZE = 127
+# At which size a network is compared: a small one shows the same. AlexNet leaves 3x3 pixels of it, and a picture of
+# patches has to be whole.
+SIZE, SIZE_OF_PATCHES = 127, 128
 LIMIT = 1e-4
 
 
@@ -38,20 +40,40 @@ def published(name):
   return True
 
 
+def size_of(name):
+  return SIZE_OF_PATCHES if name.startswith("vit") else SIZE
+
+
 def libraries(name):
-  """The library's network by the names of the libraries that have it, random."""
+  """What makes a library's network, random, by the names of the libraries that have it."""
   # PyTorch's CPU build lacks an operator that torchvision registers when timm imports it.
   sys.modules["torchvision._meta_registrations"] = types.ModuleType("_meta_registrations")
   import timm
   import torchvision
 
-  made = {}
+  made, patches = {}, name.startswith("vit")
+  sized = {"image_size": SIZE_OF_PATCHES} if patches else {}
   if name in torchvision.models.list_models():
-    made["torchvision"] = lambda classes: torchvision.models.get_model(name, num_classes=classes)
-  if torch_names.timm_name(name):
-    theirs = torch_names.timm_name(name)
-    made["timm"] = lambda classes: timm.create_model(theirs, num_classes=classes)
+    made["torchvision"] = lambda classes: torchvision.models.get_model(
+      name, num_classes=classes, **sized
+    )
+  if torch_names.timm_names(name):
+    theirs = torch_names.timm_names(name)[0]
+    sized_for_timm = {"img_size": SIZE_OF_PATCHES} if patches else {}
+    made["timm"] = lambda classes: timm.create_model(theirs, num_classes=classes, **sized_for_timm)
   return made
+
+
+def published_products(name, size):
+  """Billions of multiply-adds that torchvision publishes with weights for images of a size; none where it has none."""
+  import torchvision
+
+  if name not in torchvision.models.list_models():
+    return None
+  for weights in torchvision.models.get_model_weights(name):
+    if weights.transforms().crop_size == [size]:
+      return weights.meta["_ops"]
+  return None
 
 
 def drawn(network, seed=0):
@@ -63,17 +85,18 @@ def drawn(network, seed=0):
   for key, value in state.items():
     if key.endswith("num_batches_tracked"):
       continue
+    spread = value.numel() / value.shape[0] > 1  # or one number for each channel
     if key.endswith("running_var"):
       value.uniform_(0.5, 1.5)
     elif value.ndim == 1 and key.endswith("weight"):
       value.uniform_(0.1, 0.5)  # small scales, or the sums of a deep network grow
     else:
-      value.normal_(std=(2 / max(value[0].numel(), 1)) ** 0.5 if value.ndim > 1 else 0.1)
+      value.normal_(std=(2 / value[0].numel()) ** 0.5 if spread else 0.1)
   return state
 
 
 def compare(name, library, network, classes, folder):
-  """Returns the largest logit, and the largest differences of logits and of what the head is given."""
+  """Returns the parameters, the largest logit, the largest differences of logits and of what the head is given."""
   from safetensors.torch import save_file
   import torch
 
@@ -82,7 +105,7 @@ def compare(name, library, network, classes, folder):
   path = pathlib.Path(folder) / f"{name}.safetensors"
   save_file(state, path)
   config = configs.default_config()
-  config.dataset.image_size = SIZE
+  size = config.dataset.image_size = size_of(name)
   config.model.name = name
   config.model.weights = f"file:{path}"
   names = [str(i) for i in range(classes)]
@@ -90,10 +113,12 @@ def compare(name, library, network, classes, folder):
   matched = matching.match(source, config, names)
   assert matched.head == "kept"
   model = models.create(config["model"], classes, axis_name=None)
-  shapes = models.shapes(model, SIZE)
+  preprocessing.adopt_epsilon(config, config.model.weights, matched.epsilon, model)
+  model = models.create(config["model"], classes, axis_name=None)
+  shapes = models.shapes(model, size)
   begin = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
   variables, _ = matching.variables(source, matched, begin)
-  images = np.random.default_rng(1).normal(size=(2, SIZE, SIZE, 3)).astype(np.float32)
+  images = np.random.default_rng(1).normal(size=(2, size, size, 3)).astype(np.float32)
   apply = jax.jit(lambda v, x: model.apply(v, x, mutable=["intermediates"]))
   ours, seen = apply(variables, images)
   given = []
@@ -116,8 +141,12 @@ def compare(name, library, network, classes, folder):
 
   network.load_state_dict(load_file(again), strict=True)
   assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
-  return float(np.abs(theirs).max()), *(
-    float(np.abs(a - b).max()) for a, b in ((ours, theirs), (features, given[0]))
+  parameters = models.parameter_count(shapes["params"])
+  assert parameters == sum(p.numel() for p in network.parameters())
+  return (
+    parameters,
+    float(np.abs(theirs).max()),
+    *(float(np.abs(a - b).max()) for a, b in ((ours, theirs), (features, given[0]))),
   )
 
 
@@ -131,16 +160,23 @@ def main():
   names = (
     options.models.split(",") if options.models else [n for n in models.names() if published(n)]
   )
-  print("| network | library | largest logit | logits differ by | features differ by |")
-  print("|---|---|---:|---:|---:|")
+  columns = ("parameters", "G multiply-adds", "published", "px")
+  columns += ("largest logit", "logits differ by", "features differ by")
+  print(f"| network | library | {' | '.join(columns)} |")
+  print("|---|---|" + "---:|" * len(columns))
   worst = 0.0
   for name in names:
+    cost = models.cost(name)
     for library, make in libraries(name).items():
       with tempfile.TemporaryDirectory() as folder:
-        largest, logits, features = compare(
+        parameters, largest, logits, features = compare(
           name, library, make(options.classes), options.classes, folder
         )
-      print(f"| {name} | {library} | {largest:.2f} | {logits:.1e} | {features:.1e} |", flush=True)
+      told = published_products(name, cost.image_size) if library == "torchvision" else None
+      cells = [name, library, f"{parameters:,}", f"{cost.multiply_adds / 1e9:.3f}"]
+      cells += [f"{told:.3f}" if told else "", str(cost.image_size)]
+      cells += [f"{largest:.2f}", f"{logits:.1e}", f"{features:.1e}"]
+      print(f"| {' | '.join(cells)} |", flush=True)
       worst = max(worst, logits, features)
   if worst > LIMIT:
     sys.exit(f"differences up to {worst:.1e}, more than {LIMIT}")

@@ -209,12 +209,12 @@ class RunFolder:
     text = self._read(self.weights)
     try:
       record = json.loads(text)
-      preparation, size = record["preparation"], record["image_size"]
-      if not (preparation is None or isinstance(preparation, dict)) or type(size) not in (
-        int,
-        type(None),
-      ):
-        raise ValueError
+      if not isinstance(record, dict):
+        raise TypeError
+      record.setdefault("batch_norm_epsilon", None)  # that of an older run lacks it
+      kinds = {"preparation": dict, "image_size": int, "batch_norm_epsilon": float}
+      if any(type(record[key]) not in (kind, type(None)) for key, kind in kinds.items()):
+        raise TypeError
     except (ValueError, RecursionError, TypeError, KeyError):
       raise UserError(
         f"{self.weights}: does not say where the run's weights came from; restore the file or use another --workdir"

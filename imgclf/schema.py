@@ -180,6 +180,12 @@ SCHEMA: dict[str, dict[str, Field]] = {
       "blocks",
       may_change=True,
     ),
+    "batch_norm_epsilon": number(
+      float,
+      None,
+      "Added to the variance; none: what the model was published with, or what its weights were trained with.",
+      above=True,
+    ),
     "sync_batch_norm": Field(
       bool, True, "Batch norm uses the statistics of the whole global batch, not one device's."
     ),

@@ -24,6 +24,11 @@ _NAMES = {
 }
 FIELDS = tuple(_NAMES)
 
+# Of `model_args`, which timm makes a network with: what batch norm adds to the variance, and what says nothing that
+# shapes of arrays or the config do not.
+_EPSILON = "bn_eps"
+_HARMLESS = {"img_size", "num_classes", "drop_rate", "drop_path_rate"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Known:
@@ -34,12 +39,14 @@ class Known:
     classes: names by label.
     fields: values of the config by dotted names.
     image_size: in pixels.
+    epsilon: what batch norm adds to the variance.
   """
 
   network: str | None = None
   classes: tuple[str, ...] | None = None
   fields: Mapping[str, Any] | None = None
   image_size: int | None = None
+  epsilon: float | None = None
 
 
 def read(path: pathlib.Path) -> Known:
@@ -53,7 +60,7 @@ def read(path: pathlib.Path) -> Known:
     tree = json.loads(path.read_text(encoding="utf-8"))
     card = tree.get("pretrained_cfg", tree)
     network, size = tree.get("architecture"), card.get("input_size")
-    names = tree.get("label_names")
+    names, arguments = tree.get("label_names"), dict(tree.get("model_args") or {})
     found = {field: card[key] for field, key in _NAMES.items() if key in card}
   except (OSError, ValueError, RecursionError, AttributeError, TypeError):
     raise UserError(f"{path}: is not timm's description of weights; {mend}") from None
@@ -65,6 +72,15 @@ def read(path: pathlib.Path) -> Known:
         f"{path}: {_NAMES[field]} is {value!r}, which config.{field} does not take "
         f"({configs.FIELDS[field].allowed}); {mend}"
       )
+  epsilon = arguments.pop(_EPSILON, None)
+  if not (epsilon is None or configs.accepts("model.batch_norm_epsilon", epsilon)):
+    raise UserError(f"{path}: {_EPSILON} is {epsilon!r}, which is not a number above 0; {mend}")
+  strange = sorted(set(arguments) - _HARMLESS)
+  if strange:
+    raise UserError(
+      f"{path}: the network was made with {strange[0]}={arguments[strange[0]]!r}, which this project's has not; take "
+      "other weights"
+    )
   if not (isinstance(size, list) and len(size) == 3 and all(type(n) is int for n in size)):
     size = None
   if not (isinstance(names, list) and all(isinstance(each, str) for each in names)):
@@ -74,6 +90,7 @@ def read(path: pathlib.Path) -> Known:
     classes=tuple(names) if names else None,
     fields=found if len(found) == len(_NAMES) else None,
     image_size=size[-1] if size else None,
+    epsilon=epsilon,
   )
 
 
@@ -84,6 +101,7 @@ def write(
   classes: Sequence[str],
   features: int,
   head: str,
+  arguments: Mapping[str, Any],
 ) -> None:
   """Writes a `config.json` by which timm makes a network for weights in the same folder.
 
@@ -94,6 +112,7 @@ def write(
     classes: names by label.
     features: how many the head is given.
     head: timm's name of it.
+    arguments: for timm's function that makes the network.
 
   Raises:
     OSError: if it can't be written.
@@ -105,10 +124,11 @@ def write(
     "num_classes": len(classes),
     "num_features": features,
     "label_names": list(classes),
+    **({"model_args": dict(arguments)} if arguments else {}),
     "pretrained_cfg": {
       "num_classes": len(classes),
       "input_size": [3, size, size],
-      "fixed_input_size": False,
+      "fixed_input_size": "img_size" in arguments,
       **prepared,
       "crop_mode": "center",
       "classifier": head,

@@ -76,7 +76,25 @@ def test_what_is_no_description_is_refused(card, text):
 def test_the_way_to_timm_and_back_is_the_same_preparation(tmp_path):
   config = configs.default_config()
   config.augment.mean, config.dataset.interpolation = (0.1, 0.2, 0.3), "lanczos"
-  timm_config.write(tmp_path, "resnet18", config, ["cat", "dog"], 512, "fc")
+  timm_config.write(tmp_path, "resnet18", config, ["cat", "dog"], 512, "fc", {"bn_eps": 0.002})
   known = timm_config.read(tmp_path / "config.json")
   assert known.fields == {path: configs.get(config, path) for path in timm_config.FIELDS}
   assert (known.image_size, known.classes, known.network) == (224, ("cat", "dog"), "resnet18")
+  assert known.epsilon == 0.002
+  timm_config.write(tmp_path, "resnet18", config, ["cat", "dog"], 512, "fc", {})
+  assert timm_config.read(tmp_path / "config.json").epsilon is None
+
+
+@pytest.mark.parametrize(
+  ("arguments", "words"),
+  [
+    ({"bn_eps": -1}, r"config.json: bn_eps is -1, which is not a number above 0; mend"),
+    ({"img_size": 96, "act_layer": "silu"}, "was made with act_layer='silu', which this project's"),
+    ([3], "is not timm's description of weights"),
+  ],
+)
+def test_a_network_that_was_made_otherwise_is_refused(card, arguments, words):
+  with pytest.raises(UserError, match=words):
+    timm_config.read(card(CARD | {"model_args": arguments}))
+  harmless = {"img_size": 96, "num_classes": 3, "drop_path_rate": 0.1}
+  assert timm_config.read(card(CARD | {"model_args": harmless})).network == "resnet50"

@@ -51,8 +51,9 @@ def write(
     raise UserError(
       f"--format={NAME}: timm's {name} has no stem {section['stem']!r}; take another format"
     )
-  library = NAME if torch_names.timm_name(name) else layout.library
-  tensors = torch_names.tensors(model, variables, layout)
+  theirs = torch_names.timm_names(name)
+  library = NAME if theirs else layout.library
+  tensors = torch_names.tensors(variables, layout)
   leaves = {
     named.names(keys): np.asarray(leaf, np.float32)
     for keys, leaf in jax.tree_util.tree_flatten_with_path(dict(variables))[0]
@@ -69,13 +70,26 @@ def write(
       raise OSError(f"{tensors[keys].name} is read back otherwise than it was written")
   timm_config.write(
     folder,
-    torch_names.timm_name(name) or name,
+    theirs[0] if theirs else name,
     config,
     classes,
     leaves["params", "head", "kernel"].shape[0],
-    layout.module(model, ("head",)),
+    layout.module(("head",)),
+    _arguments(model, layout, tensors, config["dataset"]["image_size"]),
   )
   return library, len(arrays)
+
+
+def _arguments(
+  model: Any, layout: torch_names.Layout, tensors: Mapping[Any, torch_names.Tensor], size: int
+) -> dict[str, Any]:
+  """Returns how timm's network has to be made, where that is not how it makes it by itself."""
+  arguments: dict[str, Any] = {}
+  if layout.epsilon is not None and model.batch_norm_epsilon != layout.epsilon:
+    arguments["bn_eps"] = model.batch_norm_epsilon
+  if any(tensor.positions for tensor in tensors.values()):
+    arguments["img_size"] = size
+  return arguments
 
 
 def card(record: Mapping[str, Any]) -> str:

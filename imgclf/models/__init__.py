@@ -69,6 +69,7 @@ def _resnet(bottleneck: bool, *stage_sizes: int, **more: Any) -> _Entry:
 
 
 _DROPS = ("dropout_rate", "drop_path_rate")
+_EPSILON = "batch_norm_epsilon"
 
 
 def _convnext(widths: tuple[int, ...], *stage_sizes: int) -> _Entry:
@@ -76,13 +77,14 @@ def _convnext(widths: tuple[int, ...], *stage_sizes: int) -> _Entry:
   return _Entry("convnext", "ConvNeXt", 32, fields, _DROPS, blocks=True)
 
 
-def _mobilenet(network: str, **fields: Any) -> _Entry:
-  return _Entry("mobilenet", network, 1, fields, _DROPS, True, True)
+def _mobilenet(network: str, options: tuple[str, ...] = (), **fields: Any) -> _Entry:
+  return _Entry("mobilenet", network, 1, fields, (*_DROPS, *options), True, True)
 
 
-def _efficientnet(variant: str, image_size: int, dropout_rate: float, **factors: float) -> _Entry:
-  fields = {"variant": variant, "dropout_rate": dropout_rate, **factors}
-  return _Entry("efficientnet", "EfficientNet", 1, fields, _DROPS, True, True, image_size)
+def _efficientnet(variant: str, image_size: int, dropout_rate: float, **more: float) -> _Entry:
+  fields = {"variant": variant, "dropout_rate": dropout_rate, **more}
+  options = (*_DROPS, _EPSILON)
+  return _Entry("efficientnet", "EfficientNet", 1, fields, options, True, True, image_size)
 
 
 def _regnety(group_width: int, widths: tuple[int, ...], *stage_sizes: int) -> _Entry:
@@ -120,15 +122,15 @@ _MODELS = {
     *(("dropout_rate",), True, True),
   ),
   "mobilenet_v2": _mobilenet("MobileNetV2"),
-  "mobilenet_v3_small": _mobilenet("MobileNetV3", variant="small"),
-  "mobilenet_v3_large": _mobilenet("MobileNetV3", variant="large"),
+  "mobilenet_v3_small": _mobilenet("MobileNetV3", (_EPSILON,), variant="small"),
+  "mobilenet_v3_large": _mobilenet("MobileNetV3", (_EPSILON,), variant="large"),
   "efficientnet_b0": _efficientnet("b", 224, 0.2),
   "efficientnet_b1": _efficientnet("b", 240, 0.2, width_factor=1.0, depth_factor=1.1),
   "efficientnet_b2": _efficientnet("b", 260, 0.3, width_factor=1.1, depth_factor=1.2),
   "efficientnet_b3": _efficientnet("b", 300, 0.3, width_factor=1.2, depth_factor=1.4),
   "efficientnet_b4": _efficientnet("b", 380, 0.4, width_factor=1.4, depth_factor=1.8),
-  "efficientnet_v2_s": _efficientnet("v2_s", 384, 0.2),
-  "efficientnet_v2_m": _efficientnet("v2_m", 480, 0.3),
+  "efficientnet_v2_s": _efficientnet("v2_s", 384, 0.2, batch_norm_epsilon=1e-3),
+  "efficientnet_v2_m": _efficientnet("v2_m", 480, 0.3, batch_norm_epsilon=1e-3),
   "regnet_y_400mf": _regnety(8, (48, 104, 208, 440), 1, 3, 6, 6),
   "regnet_y_800mf": _regnety(16, (64, 144, 320, 784), 1, 3, 8, 2),
   "regnet_y_1_6gf": _regnety(24, (48, 120, 336, 888), 2, 6, 17, 2),
@@ -147,7 +149,7 @@ _MODELS = {
   "vit_l_16": _vit(1024, 24, 16),
   "airbench94": _Entry("airbench", "Airbench", 9, batch_norm=True, image_size=32, num_classes=10),
 }
-_OPTIONS = ("dropout_rate", "drop_path_rate", "stem")
+_OPTIONS = ("dropout_rate", "drop_path_rate", "stem", "batch_norm_epsilon")
 
 
 def names() -> list[str]:

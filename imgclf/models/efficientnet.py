@@ -50,7 +50,7 @@ class EfficientNet(nn.Module):
   """A convolution, stages of inverted residuals, a convolution, the mean over pixels and the head.
 
   Tan & Le 2019, https://arxiv.org/abs/1905.11946, and 2021, https://arxiv.org/abs/2104.00298, in torchvision's form:
-  symmetric padding; V2's batch norm adds 0.001 to the variance. Takes images of any size.
+  symmetric padding. Takes images of any size.
 
   Features: `stem`, `stage1` to `stage6` or `stage7`, `last` (the last convolution), `pre_logits` (before dropout).
 
@@ -59,6 +59,7 @@ class EfficientNet(nn.Module):
     num_classes: length of the logits.
     width_factor: of the channels, rounded to multiples of 8.
     depth_factor: of the number of blocks, rounded up.
+    batch_norm_epsilon: added to the variance; V2 was published with 0.001.
     dtype: type of the computation.
     dropout_rate: share of units dropped before the head.
     drop_path_rate: of the last block; see `layers.drop_path_rates`.
@@ -70,6 +71,7 @@ class EfficientNet(nn.Module):
   num_classes: int
   width_factor: float = 1.0
   depth_factor: float = 1.0
+  batch_norm_epsilon: float = layers.EPSILON
   dtype: DTypeLike = jnp.float32
   dropout_rate: float = 0.2
   drop_path_rate: float = 0.0
@@ -85,7 +87,7 @@ class EfficientNet(nn.Module):
     v2 = self.variant.startswith("v2")
     statistics: dict[str, Any] = {
       "axis_name": self.axis_name,
-      "epsilon": 1e-3 if v2 else layers.EPSILON,
+      "epsilon": self.batch_norm_epsilon,
     }
     conv = functools.partial(layers.conv, use_bias=False, dtype=self.dtype)
     norm = functools.partial(layers.batch_norm, train=train, dtype=self.dtype, **statistics)

@@ -124,19 +124,21 @@ class MobileNetV2(nn.Module):
 class MobileNetV3(nn.Module):
   """A convolution, stages of inverted residuals, a convolution, the mean over pixels, a dense layer and the head.
 
-  Howard et al. 2019, https://arxiv.org/abs/1905.02244, in torchvision's form: batch norm adds 0.001 to the variance
-  and keeps 0.99 of its statistics. Takes images of any size.
+  Howard et al. 2019, https://arxiv.org/abs/1905.02244, in torchvision's form: batch norm keeps 0.99 of its
+  statistics. Takes images of any size.
 
   Features: `stem`, `stage1` on (a stage ends before the image is halved), `last` (the last convolution), `pre_logits`
   (after the dense layer, before dropout).
 
   Attributes:
     variant: `large` or `small`.
+    batch_norm_epsilon: added to the variance; timm adds 0.00001.
     num_classes, dtype, dropout_rate, drop_path_rate, axis_name, remat: see `MobileNetV2`.
   """
 
   variant: str
   num_classes: int
+  batch_norm_epsilon: float = 1e-3
   dtype: DTypeLike = jnp.float32
   dropout_rate: float = 0.2
   drop_path_rate: float = 0.0
@@ -149,7 +151,11 @@ class MobileNetV3(nn.Module):
   ) -> jax.Array:
     """Returns logits; see `imgclf.models`."""
     stages = V3_STAGES[self.variant]
-    statistics: dict[str, Any] = {"axis_name": self.axis_name, "momentum": 0.99, "epsilon": 1e-3}
+    statistics: dict[str, Any] = {
+      "axis_name": self.axis_name,
+      "momentum": 0.99,
+      "epsilon": self.batch_norm_epsilon,
+    }
     conv = functools.partial(layers.conv, use_bias=False, dtype=self.dtype)
     norm = functools.partial(layers.batch_norm, train=train, dtype=self.dtype, **statistics)
     make = nn.remat(InvertedResidual, static_argnums=(2,)) if self.remat else InvertedResidual

@@ -1,14 +1,13 @@
-"""Where the arrays of a network stand in the files of torchvision and timm: a function a family, and one table.
+"""Where the arrays of a network stand in the files of torchvision and timm.
 
-A family's function turns the path of a layer, such as `("stage1_block1", "conv1")`, into the name of the module
+A family's layout turns the path of a layer, such as `("stage1_block1", "conv1")`, into the name of the module
 there, `layer1.0.conv1`. The rest follows: a convolution's kernel [height, width, in, out] is [out, in, height,
 width] there, a dense layer's [in, out] is [out, in], and the names of leaves are the same in every network.
 Knows names and shapes, no file and no weights.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
-import re
 from typing import Any
 
 import jax
@@ -16,6 +15,8 @@ import numpy as np
 
 from imgclf import named
 from imgclf.errors import UserError
+from imgclf.models import torch_families, torch_inverted
+from imgclf.models.torch_layout import Layout
 
 # What a leaf is called there, after the module's name and a dot.
 _LEAVES = {
@@ -26,29 +27,51 @@ _LEAVES = {
   "var": "running_var",
 }
 
+# What a network here calls what it has learnt of the places of patches.
+POSITIONS = "position"
+
 # A counter that torch's batch norm keeps and nothing of evaluation reads.
 COUNTER = "num_batches_tracked"
 
-# What timm calls a network where that is not our name; none where it has no such network.
-_TIMM_NAMES: dict[str, str | None] = {"alexnet": None}
+# By the file of the family under imgclf/models/.
+_LAYOUTS: dict[str, Callable[[Any], tuple[Layout, ...]]] = {
+  "alexnet": torch_families.alexnet,
+  "vgg": torch_families.vgg,
+  "resnet": torch_families.resnet,
+  "densenet": torch_families.densenet,
+  "mobilenet": torch_inverted.mobilenet,
+  "efficientnet": torch_inverted.efficientnet,
+  "regnet": torch_families.regnet,
+  "convnext": torch_families.convnext,
+  "vit": torch_families.vit,
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-  """How a library lays a family out.
+def _vit(size: str) -> tuple[str, ...]:
+  # DeiT is the same network. It is one for each image size, for the learnt positions.
+  kinds = ("vit", "deit") if size != "large" else ("vit",)
+  return tuple(f"{kind}_{size}_patch16_{pixels}" for kind in kinds for pixels in (224, 384))
 
-  Attributes:
-    library: `torchvision` or `timm`.
-    module: network, path of a layer -> name of the module.
-    sides: dense layers that are given a flattened map, and its height and width. It is flattened as [height,
-      width, channels] here, as [channels, height, width] there.
-    convolutions: dense layers that are convolutions there, over the whole map or a single pixel.
-  """
 
-  library: str
-  module: Callable[[Any, tuple[str, ...]], str]
-  sides: Mapping[str, int] = dataclasses.field(default_factory=dict)
-  convolutions: tuple[str, ...] = ()
+# What timm calls a network where that is not our name, first what it makes ours by; empty where it has none.
+_TIMM_NAMES: dict[str, tuple[str, ...]] = {
+  "alexnet": (),
+  "mobilenet_v2": ("mobilenetv2_100",),
+  "mobilenet_v3_small": ("mobilenetv3_small_100",),
+  "mobilenet_v3_large": ("mobilenetv3_large_100",),
+  "efficientnet_v2_s": ("efficientnetv2_s",),
+  "efficientnet_v2_m": ("efficientnetv2_m",),
+  "regnet_y_400mf": ("regnety_004",),
+  "regnet_y_800mf": ("regnety_008_tv",),
+  "regnet_y_1_6gf": ("regnety_016",),
+  "regnet_y_3_2gf": ("regnety_032",),
+  "regnet_y_8gf": ("regnety_080_tv",),
+  "regnet_y_16gf": ("regnety_160",),
+  "vit_ti_16": _vit("tiny"),
+  "vit_s_16": _vit("small"),
+  "vit_b_16": _vit("base"),
+  "vit_l_16": _vit("large"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +82,11 @@ class Tensor:
     name: its key there.
     shape: there.
     own_shape: here.
-    outputs_first: a kernel as (out, in, height, width), whatever its rank; none for other arrays, which are the same.
+    outputs_first: a kernel as (out, in, height, width), whatever its rank; none for other arrays, which are the same
+      but for axes of length 1.
     head: whether it belongs to the classifier.
+    positions: whether it is [tokens, width], one for the class and then one for each patch of a square picture, row by
+      row; see `imgclf.pretrained.positions`.
   """
 
   name: str
@@ -68,17 +94,18 @@ class Tensor:
   own_shape: tuple[int, ...]
   outputs_first: tuple[int, int, int, int] | None
   head: bool
+  positions: bool = False
 
   def here(self, theirs: np.ndarray) -> np.ndarray:
     """Returns the array as this project's network takes it; `theirs` has `shape`."""
     if self.outputs_first is None:
-      return theirs
+      return theirs.reshape(self.own_shape)
     return theirs.reshape(self.outputs_first).transpose(2, 3, 1, 0).reshape(self.own_shape)
 
   def there(self, ours: np.ndarray) -> np.ndarray:
     """Returns the array as the library takes it; `ours` has `own_shape`."""
     if self.outputs_first is None:
-      return ours
+      return ours.reshape(self.shape)
     out, inputs, height, width = self.outputs_first
     return ours.reshape(height, width, inputs, out).transpose(3, 2, 0, 1).reshape(self.shape)
 
@@ -98,35 +125,37 @@ def layouts(model: Any) -> tuple[Layout, ...]:
       f"neither torchvision nor timm has the network of imgclf/models/{family}.py; there are files of weights for "
       f"{', '.join(_LAYOUTS)}"
     )
-  return _LAYOUTS[family]
+  return _LAYOUTS[family](model)
 
 
-def timm_name(name: str) -> str | None:
-  """Returns what timm calls a network of `imgclf.models.names()`; None where it has none."""
-  return _TIMM_NAMES.get(name, name)
+def timm_names(name: str) -> tuple[str, ...]:
+  """Returns what timm calls a network of `imgclf.models.names()`, first what it makes ours by; empty if it has none."""
+  return _TIMM_NAMES.get(name, (name,))
 
 
-def tensors(model: Any, shapes: Any, layout: Layout) -> dict[tuple[str, ...], Tensor]:
+def tensors(shapes: Any, layout: Layout) -> dict[tuple[str, ...], Tensor]:
   """Returns what each array of a network is in a library's layout, by its path here.
 
   Args:
-    model: as made by `imgclf.models.create`.
-    shapes: its `params` and `batch_stats`, as `imgclf.models.shapes` has them, or the arrays.
-    layout: one of `layouts(model)`.
+    shapes: the network's `params` and `batch_stats`, as `imgclf.models.shapes` has them, or the arrays.
+    layout: one of those that `layouts` returns.
   """
   found = {}
   for keys, leaf in jax.tree_util.tree_flatten_with_path(shapes)[0]:
     path = named.names(keys)
     layer, kind = path[1:-1], path[-1]
     if kind in _LEAVES:
-      name = f"{layout.module(model, layer)}.{_LEAVES[kind]}"
+      module = layout.module(layer)
+      name = module + "." * (not module.endswith("_")) + _LEAVES[kind]
     else:
-      name = layout.module(model, (*layer, kind))
+      name = layout.module((*layer, kind))
     own = tuple(leaf.shape)
-    shape, outputs_first = own, None
+    before, after = layout.ones.get(kind, (0, 0))
+    shape, outputs_first = (1,) * before + own + (1,) * after, None
     if kind == "kernel":
       shape, outputs_first = _kernel(own, layer[-1], layout)
-    found[path] = Tensor(name, shape, own, outputs_first, layer[:1] == ("head",))
+    head, positions = layer[:1] == ("head",), kind == POSITIONS
+    found[path] = Tensor(name, shape, own, outputs_first, head, positions)
   return found
 
 
@@ -141,58 +170,3 @@ def _kernel(
   side = layout.sides.get(layer, 1)
   four = (out, inputs // side**2, side, side)
   return (four if layer in layout.convolutions else (out, inputs)), four
-
-
-def _alexnet(model: Any, layer: tuple[str, ...]) -> str:
-  convolutions = {f"conv{i}": f"features.{at}" for i, at in enumerate((0, 3, 6, 8, 10), 1)}
-  dense = {"dense1": "classifier.1", "dense2": "classifier.4", "head": "classifier.6"}
-  return (convolutions | dense)[layer[0]]
-
-
-def _vgg(model: Any, layer: tuple[str, ...]) -> str:
-  dense = {"dense1": "classifier.0", "dense2": "classifier.3", "head": "classifier.6"}
-  if layer[0] in dense:
-    return dense[layer[0]]
-  kind, stage, number = re.fullmatch(r"(conv|norm)(\d)_(\d)", layer[0]).groups()  # type: ignore[union-attr]
-  # A list of convolution, batch norm where there is one, and ReLU; a pooling ends each stage.
-  before = sum(model.stage_sizes[: int(stage) - 1]) + int(number) - 1
-  at = before * (3 if model.batch_norm else 2) + int(stage) - 1
-  return f"features.{at + (kind == 'norm')}"
-
-
-def _vgg_of_timm(model: Any, layer: tuple[str, ...]) -> str:
-  dense = {"dense1": "pre_logits.fc1", "dense2": "pre_logits.fc2", "head": "head.fc"}
-  return dense.get(layer[0]) or _vgg(model, layer)
-
-
-def _resnet(model: Any, layer: tuple[str, ...]) -> str:
-  *block, name = layer
-  words = {
-    "stem_conv": "conv1",
-    "stem_norm": "bn1",
-    "shortcut_conv": "downsample.0",
-    "shortcut_norm": "downsample.1",
-    "head": "fc",
-  }
-  if (
-    model.deep
-  ):  # a list of three convolutions with their norms and ReLUs; shortcuts begin with a pooling
-    words |= {"stem_conv1": "conv1.0", "stem_conv2": "conv1.3", "stem_conv3": "conv1.6"}
-    words |= {"stem_norm1": "conv1.1", "stem_norm2": "conv1.4"}
-    words |= {"shortcut_conv": "downsample.1", "shortcut_norm": "downsample.2"}
-  name = words.get(name, name.replace("norm", "bn"))
-  if not block:
-    return name
-  stage, number = re.fullmatch(r"stage(\d)_block(\d+)", block[0]).groups()  # type: ignore[union-attr]
-  return f"layer{stage}.{int(number) - 1}.{name}"
-
-
-# By the file of the family under imgclf/models/.
-_LAYOUTS: dict[str, tuple[Layout, ...]] = {
-  "alexnet": (Layout("torchvision", _alexnet, {"dense1": 6}),),
-  "vgg": (
-    Layout("torchvision", _vgg, {"dense1": 7}),
-    Layout("timm", _vgg_of_timm, {"dense1": 7}, ("dense1", "dense2")),
-  ),
-  "resnet": (Layout("torchvision and timm", _resnet),),
-}

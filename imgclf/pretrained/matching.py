@@ -13,6 +13,7 @@ import numpy as np
 from imgclf import models, named
 from imgclf.errors import UserError
 from imgclf.models import torch_names
+from imgclf.pretrained import positions
 from imgclf.pretrained.sources import Source
 from imgclf.safetensors_file import FLOATS
 
@@ -29,11 +30,13 @@ class Match:
   Attributes:
     tensors: what is taken, by the path of the network's array.
     head: `kept` or `new`.
+    epsilon: what batch norm has to add to the variance for them; none: nothing tells.
     notes: lines for a person.
   """
 
   tensors: Mapping[Path, torch_names.Tensor]
   head: str
+  epsilon: float | None
   notes: list[str]
 
 
@@ -53,7 +56,7 @@ def match(source: Source, config: Mapping[str, Any], classes: Sequence[str]) -> 
   _refuse_other_network(source, section)
   model = models.create(section, len(classes), axis_name=None)
   shapes = models.shapes(model, config["dataset"]["image_size"])
-  tensors = _tensors(source, model, shapes)
+  tensors, layout = _tensors(source, model, shapes)
   head = _head(source, tensors, section["head"], classes)
   counters = {
     t.name.removesuffix("running_mean") + torch_names.COUNTER
@@ -66,11 +69,18 @@ def match(source: Source, config: Mapping[str, Any], classes: Sequence[str]) -> 
   missing = [name for name in needed if name not in source.arrays]
   left = [name for name in source.arrays if name not in needed | counters | of_head]
   _refuse_unmatched(source, section["name"], len(needed), sorted(missing), sorted(left))
+  wanted, resampled = _resampled(source, wanted)
   _refuse_unfit(source, section["name"], wanted.values())
-  notes = [_of_head(source, head, _count(source, tensors), section["head"], len(classes))]
+  notes = [
+    _of_head(source, head, _count(source, tensors), section["head"], len(classes)),
+    *resampled,
+  ]
   if any(source.arrays[name][1] == "F64" for name in needed) and section["dtype"] != "float64":
     notes.append("weights of float64 are rounded to float32")
-  return Match(wanted, head, notes)
+  epsilon = source.epsilon
+  if epsilon is None and layout is not None:
+    epsilon = layout.epsilon
+  return Match(wanted, head, epsilon, notes)
 
 
 def variables(
@@ -98,7 +108,10 @@ def variables(
     value = values.get(tensor.name)
     if value is None or value.shape != tensor.shape:
       raise UserError(f"{source.where}: changed while it was read; start again")
-    array = np.ascontiguousarray(tensor.here(value), dtype=leaf.dtype)
+    array = tensor.here(value)
+    if array.shape != leaf.shape:
+      array = positions.resample(array, leaf.shape[0])
+    array = np.ascontiguousarray(array, dtype=leaf.dtype)
     if not np.isfinite(array).all():
       raise UserError(
         f"{source.where}: {tensor.name} holds a NaN or an infinity; fetch the file anew, or take another"
@@ -110,29 +123,56 @@ def variables(
 
 def _refuse_other_network(source: Source, section: Mapping[str, Any]) -> None:
   name = section["name"]
-  ours = name if source.own else torch_names.timm_name(name)
-  if source.network is not None and source.network not in (ours, name):
+  ours = () if source.own else torch_names.timm_names(name)
+  if source.network is not None and source.network not in (*ours, name):
     raise UserError(
       f"{source.where}: holds weights of {source.network}, and config.model.name is {name}; make the two agree"
     )
 
 
-def _tensors(source: Source, model: Any, shapes: Any) -> dict[Path, torch_names.Tensor]:
-  """Returns what each array is called in the source: of two libraries' names, those that more are called by."""
+def _tensors(
+  source: Source, model: Any, shapes: Any
+) -> tuple[dict[Path, torch_names.Tensor], torch_names.Layout | None]:
+  """Returns what each array is called in the source, and whose names these are.
+
+  Of two libraries', those that more arrays are called by; none of a run of this project.
+  """
   if source.own:
-    return {
-      path: torch_names.Tensor("/".join(path), shape, shape, None, path[1] == "head")
-      for path, shape in (
-        (named.names(keys), tuple(leaf.shape))
-        for keys, leaf in jax.tree_util.tree_flatten_with_path(shapes)[0]
-      )
+    own = {
+      named.names(keys): tuple(leaf.shape)
+      for keys, leaf in jax.tree_util.tree_flatten_with_path(shapes)[0]
     }
+    return {path: _own(path, shape) for path, shape in own.items()}, None
   try:
     layouts = torch_names.layouts(model)
   except UserError as error:
     raise UserError(f"{source.where}: {error}; run:DIR takes those of another run") from None
-  found = [torch_names.tensors(model, shapes, layout) for layout in layouts]
-  return max(found, key=lambda tensors: sum(t.name in source.arrays for t in tensors.values()))
+  found = [(torch_names.tensors(shapes, layout), layout) for layout in layouts]
+  return max(found, key=lambda pair: sum(t.name in source.arrays for t in pair[0].values()))
+
+
+def _own(path: Path, shape: tuple[int, ...]) -> torch_names.Tensor:
+  place = path[-1] == torch_names.POSITIONS
+  return torch_names.Tensor("/".join(path), shape, shape, None, path[1] == "head", place)
+
+
+def _resampled(
+  source: Source, wanted: Mapping[Path, torch_names.Tensor]
+) -> tuple[dict[Path, torch_names.Tensor], list[str]]:
+  """Returns the tensors, positions of a picture of another size as they lie in the source; and lines on those."""
+  found, notes = dict(wanted), []
+  for path, tensor in wanted.items():
+    shape = source.arrays[tensor.name][0]
+    if not tensor.positions or shape == tensor.shape or len(shape) != len(tensor.shape):
+      continue
+    own = shape[-2:]
+    before, after = positions.side(own[0]), positions.side(tensor.own_shape[0])
+    if before and own[1] == tensor.own_shape[1]:
+      found[path] = dataclasses.replace(tensor, shape=shape, own_shape=own)
+      notes.append(
+        f"the positions of {before}x{before} patches are resampled to {after}x{after}, for the run's image size"
+      )
+  return found, notes
 
 
 def _count(source: Source, tensors: Mapping[Path, torch_names.Tensor]) -> int | None:

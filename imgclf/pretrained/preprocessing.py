@@ -1,4 +1,4 @@
-"""How images were prepared for weights, and what a config has to do with it.
+"""How images were prepared for weights, what their batch norm added, and what a config has to do with it.
 
 Weights answer well only for images that are prepared as in their training, and nothing fails where they are not. So
 what is known is taken over, field by field and out loud, or a difference is told.
@@ -9,6 +9,7 @@ from typing import Any
 
 from imgclf import config as configs
 from imgclf.errors import UserError
+from imgclf.models import layers
 from imgclf.timm_config import FIELDS
 
 
@@ -72,3 +73,36 @@ def adopt(
   if image_size not in (None, size):
     lines.append(f"the weights were trained at {image_size} px, and this run is at {size} px")
   return lines
+
+
+def adopt_epsilon(
+  config: configs.ConfigDict, where: str, epsilon: float | None, model: Any
+) -> list[str]:
+  """Takes over what batch norm added to the variance for the weights into a config, in place.
+
+  Args:
+    config: a resolved config.
+    where: how the lines call the weights.
+    epsilon: see `imgclf.pretrained.matching.Match`.
+    model: the network of the config, as from `imgclf.models.create`.
+
+  Returns:
+    Lines for a person.
+
+  Raises:
+    UserError: if the config asks for another one, or the network can't have it.
+  """
+  own = getattr(model, "batch_norm_epsilon", layers.EPSILON)
+  if epsilon in (None, own):
+    return []
+  field, name = "config.model.batch_norm_epsilon", config["model"]["name"]
+  if config["model"]["batch_norm_epsilon"] is not None:
+    raise UserError(
+      f"{field}={own}: {where} was trained with {epsilon}; leave it out, and that is taken over"
+    )
+  if not hasattr(model, "batch_norm_epsilon"):
+    raise UserError(
+      f"{where}: its batch norm adds {epsilon} to the variance, and {name} here can't; take other weights"
+    )
+  config["model"]["batch_norm_epsilon"] = epsilon
+  return [f"taken over from the weights: {field}: {own} -> {epsilon}"]

@@ -31,6 +31,7 @@ class Source:
     classes: of the head by label, where known.
     preparation: fields of the config, by dotted names, that say how images were prepared; none where nothing tells.
     image_size: that they were trained at, in pixels, where known.
+    epsilon: what batch norm added to the variance, where known.
     arrays: shapes and types by name.
     own: whether the names are those of this project's arrays, with slashes, and not PyTorch's.
     read: returns the arrays by name, and what tells them from others: `sha256`, and `revision` or `step`.
@@ -41,6 +42,7 @@ class Source:
   classes: tuple[str, ...] | None
   preparation: Mapping[str, Any] | None
   image_size: int | None
+  epsilon: float | None
   arrays: Mapping[str, safetensors_file.Leaf]
   own: bool
   read: Callable[[], tuple[dict[str, np.ndarray], dict[str, Any]]]
@@ -88,6 +90,7 @@ def _of_file(path: pathlib.Path, where: str, record: dict[str, Any]) -> Source:
     classes=known.classes,
     preparation=known.fields,
     image_size=known.image_size,
+    epsilon=known.epsilon,
     arrays=arrays,
     own=False,
     read=read,
@@ -119,6 +122,7 @@ def _of_run(folder: str, where: str) -> Source:
     classes=tuple(classes),
     preparation={path: configs.get(config, path) for path in timm_config.FIELDS},
     image_size=config["dataset"]["image_size"],
+    epsilon=getattr(model, "batch_norm_epsilon", None),
     arrays={n: (tuple(x.shape), kinds[str(x.dtype)]) for n, x in _by_name(shapes).items()},
     own=True,
     read=read,

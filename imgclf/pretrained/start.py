@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 from imgclf import config as configs
+from imgclf import models
 from imgclf.pretrained import matching, preprocessing, sources
 from imgclf.run_folder import RunFolder
 
@@ -44,6 +45,7 @@ class Start:
       "head": self.matched.head,
       "preparation": self.source.preparation,
       "image_size": self.source.image_size,
+      "batch_norm_epsilon": self.matched.epsilon,
       **read,
     }
     return found, record
@@ -55,7 +57,7 @@ def prepare(
   """Finds the weights that a config names, holds them against it, and takes over into it what belongs to them.
 
   Args:
-    config: a resolved config; its preprocessing is changed in place.
+    config: a resolved config; its preprocessing and `model.batch_norm_epsilon` are changed in place.
     classes: of the data set, by label.
     folder: of the run, where there is one.
 
@@ -70,11 +72,20 @@ def prepare(
     record = folder.read_weights()
     preparation = preprocessing.recorded(record["preparation"], str(folder.weights))
     preprocessing.adopt(config, where, preparation, record["image_size"])
+    _adopt_epsilon(config, classes, where, record["batch_norm_epsilon"])
     return Start()
   source = sources.find(weights)
   notes = preprocessing.adopt(config, where, source.preparation, source.image_size)
   matched = matching.match(source, config, classes)
-  return Start(source, matched, (*matched.notes, *notes))
+  of_norm = _adopt_epsilon(config, classes, where, matched.epsilon)
+  return Start(source, matched, (*matched.notes, *notes, *of_norm))
+
+
+def _adopt_epsilon(
+  config: configs.ConfigDict, classes: Sequence[str], where: str, epsilon: float | None
+) -> list[str]:
+  model = models.create(config["model"], len(classes), axis_name=None)
+  return preprocessing.adopt_epsilon(config, where, epsilon, model)
 
 
 def only_moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -54,6 +54,24 @@ def test_what_is_written_comes_back_to_the_bit(tmp_path, name, library, arrays):
   jax.tree.map(np.testing.assert_array_equal, read, variables)
 
 
+def test_how_timms_network_has_to_be_made_is_told_and_read(tmp_path, monkeypatch):
+  monkeypatch.setitem(models._MODELS, "vit_ti_16", models._vit(6, 1, 2))
+  config, variables = network("vit_ti_16")
+  timm_folder.write(config, CLASSES, variables, tmp_path)
+  tree = json.loads((tmp_path / "config.json").read_text())
+  assert tree["architecture"] == "vit_tiny_patch16_224" and tree["model_args"] == {"img_size": 64}
+  assert tree["pretrained_cfg"]["fixed_input_size"]
+  # timm's adds 0.00001, ours as published 0.001.
+  config, variables = network("mobilenet_v3_small")
+  timm_folder.write(config, CLASSES, variables, tmp_path)
+  tree = json.loads((tmp_path / "config.json").read_text())
+  assert tree["architecture"] == "mobilenetv3_small_100" and tree["model_args"] == {"bn_eps": 1e-3}
+  assert sources.find(f"file:{tmp_path}").epsilon == 1e-3
+  config.model.batch_norm_epsilon = 1e-5
+  timm_folder.write(config, CLASSES, variables, tmp_path)
+  assert "model_args" not in json.loads((tmp_path / "config.json").read_text())
+
+
 def test_the_head_is_named_for_timm(tmp_path):
   config, variables = network("vgg11_bn")
   timm_folder.write(config, CLASSES, variables, tmp_path)

@@ -21,6 +21,19 @@ STATE_DICTS = {
   "resnet50d": [(332, 890843997)],
   "wide_resnet50_2": [(320, 2501138884)],
   "resnext50_32x4d": [(320, 4147141815)],
+  "densenet121": [(727, 3344429108)],
+  "mobilenet_v2": [(314, 3563569232), (314, 539039727)],
+  "mobilenet_v3_small": [(244, 1176667609), (244, 4200670033)],
+  "mobilenet_v3_large": [(312, 2217349819), (312, 2389764416)],
+  "efficientnet_b0": [(360, 2321614264), (360, 4163082860)],
+  "efficientnet_b4": [(706, 4178952261), (706, 1961370367)],
+  "efficientnet_v2_s": [(782, 3228767427), (782, 1917023078)],
+  "regnet_y_400mf": [(384, 4220571036), (384, 2466576930)],
+  "regnet_y_800mf": [(340, 3544758432), (340, 608921)],
+  "convnext_atto": [(128, 4211467384)],
+  "convnext_tiny": [(182, 4289081892), (182, 3765157871)],
+  "vit_b_16": [(152, 2248261885), (152, 688375171)],
+  "vit_ti_16": [(152, 2353109881), (152, 1481746790)],
 }
 
 
@@ -36,7 +49,7 @@ def test_names_and_shapes_are_those_of_the_libraries(name):
   shapes = models.shapes(model, 224)
   found = []
   for layout in torch_names.layouts(model):
-    tensors = torch_names.tensors(model, shapes, layout).values()
+    tensors = torch_names.tensors(shapes, layout).values()
     lines = [f"{t.name} {t.shape}" for t in tensors]
     lines += [
       f"{t.name.replace('running_mean', torch_names.COUNTER)} ()"
@@ -71,7 +84,7 @@ def test_logits_and_features_are_torchvisions_for_the_same_weights(name, size, m
   model = network(name, 7)
   shapes = models.shapes(model, size)
   (layout, *_) = torch_names.layouts(model)
-  tensors = torch_names.tensors(model, shapes, layout)
+  tensors = torch_names.tensors(shapes, layout)
   variables = jax.tree_util.tree_map_with_path(
     lambda keys, leaf: put(tensors[tuple(k.key for k in keys)]), shapes
   )
@@ -101,7 +114,7 @@ def test_a_dense_layer_on_a_flattened_map_is_the_convolution_over_it_that_timm_h
   tile = rng.normal(size=(7, 7, 3))
   path = ("params", "dense1", "kernel")
   for layout in torch_names.layouts(model):
-    tensor = torch_names.tensors(model, shapes, layout)[path]
+    tensor = torch_names.tensors(shapes, layout)[path]
     theirs = rng.normal(size=tensor.shape)
     if layout.library == "timm":
       assert tensor.shape == (5, 3, 7, 7)
@@ -113,7 +126,13 @@ def test_a_dense_layer_on_a_flattened_map_is_the_convolution_over_it_that_timm_h
 
 
 def test_a_network_that_no_library_has_is_told():
-  with pytest.raises(UserError, match=r"models/lenet\.py; there are files .* alexnet, vgg, resnet"):
+  with pytest.raises(UserError, match=r"models/lenet\.py; there are files .* alexnet, .*, vit$"):
     torch_names.layouts(network("lenet5", 10))
-  assert torch_names.timm_name("resnet50") == "resnet50"
-  assert torch_names.timm_name("alexnet") is None
+
+
+def test_timm_calls_some_networks_otherwise_and_some_by_several_names():
+  assert torch_names.timm_names("resnet50") == ("resnet50",)
+  assert torch_names.timm_names("alexnet") == ()
+  assert torch_names.timm_names("regnet_y_800mf") == ("regnety_008_tv",)
+  assert "deit_tiny_patch16_384" in torch_names.timm_names("vit_ti_16")
+  assert "deit_large_patch16_224" not in torch_names.timm_names("vit_l_16")

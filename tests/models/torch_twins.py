@@ -26,7 +26,7 @@ SMALL = {
   "mobilenet_v2": ("MobileNetV2", {}, 33),
   "mobilenet_v3": ("MobileNetV3", {"variant": "small"}, 33),
   "efficientnet_b": ("EfficientNet", {"variant": "b", "width_factor": 0.6}, 33),
-  "efficientnet_v2": ("EfficientNet", {"variant": "v2_s"}, 33),
+  "efficientnet_v2": ("EfficientNet", {"variant": "v2_s", "batch_norm_epsilon": 1e-3}, 33),
   "regnet": ("RegNetY", {"stage_sizes": (1, 2), "widths": (16, 24), "group_width": 8}, 33),
 }
 # In place of the tables of the same name in the modules.

@@ -12,7 +12,7 @@ from imgclf import config as configs
 from imgclf import models, safetensors_file
 from imgclf.errors import UserError
 from imgclf.models import resnet, torch_names
-from imgclf.pretrained import matching, sources
+from imgclf.pretrained import matching, positions, sources
 
 CLASSES = ["cat", "dog", "eel"]
 
@@ -216,7 +216,7 @@ def test_a_head_without_a_bias_is_told_by_its_kernel():
   shapes = models.shapes(models.create(config.model, 3, axis_name=None), 32)
   leaves = jax.tree_util.tree_flatten_with_path(shapes)[0]
   held = {"/".join(k.key for k in path): (leaf.shape, "F32") for path, leaf in leaves}
-  source = sources.Source("w", "airbench94", tuple(CLASSES), None, 32, held, True, dict)
+  source = sources.Source("w", "airbench94", tuple(CLASSES), None, 32, None, held, True, dict)
   assert matching.match(source, config, CLASSES).head == "kept"
   assert matching.match(source, config, ["a", "b"]).notes == [
     "the head of the weights for 3 classes is replaced by a new one for 2"
@@ -226,6 +226,60 @@ def test_a_head_without_a_bias_is_told_by_its_kernel():
 def test_what_it_takes_is_what_the_library_has():
   model = resnet.ResNet((1, 1, 1, 1), False, 3)
   (layout,) = torch_names.layouts(model)
-  tensors = torch_names.tensors(model, models.shapes(model, 32), layout).values()
+  tensors = torch_names.tensors(models.shapes(model, 32), layout).values()
   counted = [name for name in arrays() if not name.endswith(torch_names.COUNTER)]
   assert sorted(t.name for t in tensors) == sorted(counted)
+
+
+def network(name):
+  config = configs.default_config().model
+  config.name = name
+  return models.create(config, 3, axis_name=None)
+
+
+def read_from(tmp_path, name, size, given, card=None):
+  """Matches arrays with a network at an image size; returns the match and what it puts in place of zeros."""
+  safetensors_file.write(tmp_path / "model.safetensors", given)
+  if card is not None:
+    (tmp_path / "config.json").write_text(json.dumps(card))
+  config = configs.default_config()
+  config.dataset.image_size = size
+  config.model.name, config.model.weights = name, f"file:{tmp_path}"
+  source = sources.find(config.model.weights)
+  matched = matching.match(source, config, CLASSES)
+  shapes = models.shapes(models.create(config["model"], 3, axis_name=None), size)
+  zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  return matched, matching.variables(source, matched, zeros)[0]
+
+
+def of_library(model, size, place):
+  """Arrays filled by a formula, as one of the libraries that have a network calls them."""
+  layout = torch_names.layouts(model)[place]
+  tensors = torch_names.tensors(models.shapes(model, size), layout).values()
+  return {t.name: filled(t.name, t.shape) for t in tensors}
+
+
+def test_positions_of_another_image_size_are_resampled_and_told(tmp_path, monkeypatch):
+  monkeypatch.setitem(models._MODELS, "vit_ti_16", models._vit(6, 1, 2))
+  given = of_library(network("vit_ti_16"), 48, place=1)
+  assert given["pos_embed"].shape == (1, 10, 6)
+  matched, variables = read_from(tmp_path, "vit_ti_16", 64, given)
+  expected = positions.resample(given["pos_embed"][0], 17)
+  np.testing.assert_array_equal(variables["params"]["position"], expected)
+  assert matched.notes[1:] == [
+    "the positions of 3x3 patches are resampled to 4x4, for the run's image size"
+  ]
+  assert len(read_from(tmp_path, "vit_ti_16", 48, given)[0].notes) == 1
+  # Of no square picture, and of another width.
+  for shape in ((1, 9, 6), (1, 10, 5), (10, 6)):
+    with pytest.raises(UserError, match=rf"pos_embed is \[{str(shape)[1:-1]}\] and this config's"):
+      read_from(tmp_path, "vit_ti_16", 64, given | {"pos_embed": np.ones(shape, np.float32)})
+
+
+def test_what_batch_norm_adds_follows_from_whose_names_the_weights_have(tmp_path):
+  name = "mobilenet_v3_small"
+  for place, epsilon in enumerate([1e-3, 1e-5]):
+    given = of_library(network(name), 32, place)
+    assert read_from(tmp_path, name, 32, given)[0].epsilon == epsilon
+  card = {"architecture": "mobilenetv3_small_100", "model_args": {"bn_eps": 0.01}}
+  assert read_from(tmp_path, name, 32, given, card)[0].epsilon == 0.01

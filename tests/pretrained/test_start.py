@@ -86,7 +86,8 @@ def test_a_run_folder_that_forgot_its_weights_is_refused(copied, digits_dir):
   workdir, source = copied
   record = workdir / "weights.json"
   tree = json.loads(record.read_text())
-  for text in ("[]", "{}", json.dumps(tree | {"preparation": {"seed": 3}})):
+  changes = ({"preparation": {"seed": 3}}, {"batch_norm_epsilon": "0.1"})
+  for text in ("[]", "{}", *(json.dumps(tree | change) for change in changes)):
     record.write_text(text)
     with pytest.raises(UserError, match=r"weights\.json: does not say .*; restore the file"):
       imgclf.train(from_run(source, digits_dir), workdir, quiet=True)
