@@ -1,11 +1,13 @@
 """Few images of one set: training from nothing beside fine-tuning weights that imgclf trained on another set.
 
     python benchmarks/finetune.py --data_dir=DIR [--model=resnet18] [--shots=20] [--seeds=3]
+    python benchmarks/finetune.py --data_dir=DIR --weights=RUN [--shots=20] [--seeds=3]
 
-DIR holds `cifar10` and `fashion_mnist` as prepared TFDS sets. The network is trained on CIFAR-10 once. Then `shots`
-images a class of Fashion-MNIST, with as many for validation, become a folder; on it the same network is trained, for
-each seed and for the same number of steps, from random weights, from those weights, and from those weights with all
-but the head frozen. Tells accuracies on 5,000 test images, of the checkpoint that was best on validation.
+DIR holds `cifar10` and `fashion_mnist` as prepared TFDS sets. The network is trained on CIFAR-10 once, or is that of
+the run folder RUN, which was trained there. Then `shots` images a class of Fashion-MNIST, with as many for validation,
+become a folder; on it the same network is trained, for each seed and for the same number of steps, from random weights,
+from those weights, and from those weights with all but the head frozen. Tells accuracies on 5,000 test images, of the
+checkpoint that was best on validation.
 """
 
 import argparse
@@ -32,9 +34,7 @@ def base(options, dataset):
   config.dataset.image_size = 32
   config.dataset.crop_fraction = 1.0
   config.augment.crop = "padded"
-  config.model.name = options.model
-  if options.model.startswith("resnet"):
-    config.model.stem = "cifar"
+  config.model.name, config.model.stem = options.model, options.stem
   config.optimizer.learning_rate = 1e-3
   config.schedule.warmup_steps = 10
   config.log.tensorboard = False
@@ -69,6 +69,7 @@ def main():
   parser.add_argument("--data_dir", required=True)
   parser.add_argument("--workdir", default="runs/finetune", help="is emptied")
   parser.add_argument("--model", default="resnet18")
+  parser.add_argument("--weights", metavar="RUN", help="of a network that knows CIFAR-10 already")
   parser.add_argument("--epochs", type=float, default=20.0, help="on CIFAR-10")
   parser.add_argument("--steps", type=int, default=400, help="on the few images")
   parser.add_argument("--shots", type=int, default=20, help="images a class")
@@ -77,13 +78,17 @@ def main():
   options = parser.parse_args()
   workdir = pathlib.Path(options.workdir).absolute()
   shutil.rmtree(workdir, ignore_errors=True)
-  pretraining = base(options, "cifar10")
-  pretraining.train.total_epochs = options.epochs
-  imgclf.train(pretraining, workdir / "cifar10", quiet=True)
-  figures = imgclf.evaluate(workdir / "cifar10", quiet=True)
-  print(
-    f"CIFAR-10, {options.model}, {options.epochs:g} epochs: {figures['accuracy']:.2%}", flush=True
-  )
+  options.stem = "cifar" if options.model.startswith("resnet") else None
+  weights = pathlib.Path(options.weights or workdir / "cifar10").absolute()
+  if options.weights:
+    section = imgclf.load(weights).config["model"]
+    options.model, options.stem = section["name"], section["stem"]
+  else:
+    pretraining = base(options, "cifar10")
+    pretraining.train.total_epochs = options.epochs
+    imgclf.train(pretraining, weights, quiet=True)
+  figures = imgclf.evaluate(weights, quiet=True)
+  print(f"CIFAR-10, {options.model}: {figures['accuracy']:.2%}", flush=True)
   write_folder(options, workdir / "images")
   found = {}
   for name, rules in RULES.items():
@@ -97,7 +102,7 @@ def main():
       config.eval.batch_size = 100
       config.optimizer.rules = rules
       if rules:
-        config.model.weights = f"run:{workdir / 'cifar10'}"
+        config.model.weights = f"run:{weights}"
       run = workdir / f"{name}-{seed}"
       imgclf.train(config, run, quiet=True)
       found[name].append(imgclf.evaluate(run, quiet=True)["accuracy"])

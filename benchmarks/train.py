@@ -2,6 +2,7 @@
 
     python benchmarks/train.py                   the cases for a CPU
     python benchmarks/train.py --preset=gpu      those for a GPU
+    python benchmarks/train.py --preset=families --peer='imgclf step' --peer='torch step'
 
 Needs the peers beside imgclf: `pip install torch torchvision timm keras tensorflow`; one that is missing is
 skipped, and told. Peers take turns, each in a process of its own; the figures are medians of the rounds. Those
@@ -9,6 +10,7 @@ by CPU time, of all threads, hold on a machine that others use as well.
 """
 
 import argparse
+from collections.abc import Sequence
 import json
 import os
 import pathlib
@@ -17,11 +19,12 @@ import statistics
 import subprocess
 import sys
 
-from peers import CASES, PEERS
+from peers import CASES, FAMILIES, PEERS
 
 HERE = pathlib.Path(__file__).parent
 PRESETS = {
   "cpu": ("cnn-28", "cnn-224", "resnet50-64"),
+  "families": tuple(f"{name}-128" for name in FAMILIES),
   "gpu": ("cnn-28-gpu", "cnn-224-gpu", "resnet50-224-gpu"),
 }
 
@@ -41,9 +44,9 @@ def measured(peer: str, case: str) -> dict:
   return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def compare(case: str, rounds: int) -> None:
+def compare(case: str, peers: Sequence[str], rounds: int) -> None:
   """Prints the rows of one case."""
-  told: dict[str, list[dict]] = {peer: [] for peer in PEERS}
+  told: dict[str, list[dict]] = {peer: [] for peer in peers}
   for _ in range(rounds):
     for peer, answers in told.items():
       if not answers or "skipped" not in answers[-1]:
@@ -77,13 +80,14 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--preset", choices=PRESETS, default="cpu")
   parser.add_argument("--case", choices=CASES, action="append", help="instead of a preset's")
+  parser.add_argument("--peer", choices=PEERS, action="append", help="instead of all")
   parser.add_argument("--rounds", type=int, default=3)
   options = parser.parse_args()
   print(f"{platform.machine()}, {os.cpu_count()} CPU cores, Python {platform.python_version()}\n")
   print("| case | peer | images/s | of imgclf step | images/CPU s | of imgclf step | versions |")
   print("|---|---|---:|---:|---:|---:|---|")
   for case in options.case or PRESETS[options.preset]:
-    compare(case, options.rounds)
+    compare(case, options.peer or tuple(PEERS), options.rounds)
 
 
 if __name__ == "__main__":
