@@ -12,7 +12,7 @@ from imgclf.plan import Plan
 
 
 def begun(plan: Plan, model: Any, fresh: state.TrainState) -> state.TrainState:
-  """Returns the state before the first step.
+  """Returns the state before the first step, and records what else the run begins with.
 
   Args:
     plan: the run.
@@ -22,6 +22,8 @@ def begun(plan: Plan, model: Any, fresh: state.TrainState) -> state.TrainState:
   Raises:
     UserError: where the weights can't be had.
   """
+  if plan.teacher is not None and parallel.process_index() == 0:
+    plan.folder.write_teacher(plan.teacher.record)
   if plan.start.source is not None:
     return _pretrained(plan, fresh)
   return _fitted(plan, model, fresh) if models.is_fitted(model) else fresh

@@ -337,6 +337,10 @@ def resolve(config: ConfigDict) -> ConfigDict:
   if weights is not None and not weights.startswith("timm:"):
     kind, _, path = weights.partition(":")
     resolved["model"]["weights"] = f"{kind}:{pathlib.Path(path).expanduser().resolve()}"
+  teacher = resolved["distill"]["teacher"]
+  if teacher is not None:
+    path = teacher.removeprefix("run:")
+    resolved["distill"]["teacher"] = f"run:{pathlib.Path(path).expanduser().resolve()}"
   data_dir = dataset["data_dir"] or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
   dataset["data_dir"] = str(pathlib.Path(data_dir).expanduser().resolve())
   return resolved

@@ -31,8 +31,8 @@ def refuse_other_run(
   where = f"--workdir={workdir}"
   old = configs.from_json(json.dumps(saved["config"]), where)
   matter, _ = configs.differences(old, configs.from_json(json.dumps(now["config"]), where))
-  # Where the images lie, and the weights that it began with, may change.
-  free = ("config.dataset.name:", "config.model.weights:")
+  # Where the images lie, the weights that it began with and its teacher, may change.
+  free = ("config.dataset.name:", "config.model.weights:", "config.distill.teacher:")
   matter = [line for line in matter if not line.startswith(free)]
   if saved["classes"] != now["classes"]:
     pairs = itertools.zip_longest(saved["classes"], now["classes"])

@@ -119,7 +119,10 @@ class Loop:
     batches = self._stoppable.batches(made, feed.blank())
     self.bad_steps = int(begin.bad_steps)
     current = parallel.replicate(begin)
-    self._compile(call, current, feed)
+    held: steps.Held = feed.held
+    if self.plan.teacher is not None:
+      held = {**held, "teacher": self.plan.teacher.place()}
+    self._compile(call, current, held, feed.blank())
     if begun and self._to_evaluate(begun) and self.checkpoints.metrics(begun) is None:
       # A stop came between this step and the end of its evaluation.
       try:
@@ -133,7 +136,7 @@ class Loop:
     step = begun
     for count in self._counts(begun, most):
       batch, waited = next(batches)
-      current, result = call(current, feed.held, parallel.shard(batch))
+      current, result = call(current, held, parallel.shard(batch))
       step += count
       self.shown.step(step, waited=waited)
       self.checkpoints.poll()
@@ -242,16 +245,13 @@ class Loop:
     return feed
 
   def _compile(
-    self, call: Callable, current: state.TrainState, feed: feeds.Streamed | feeds.Resident
+    self, call: Callable, current: state.TrainState, held: steps.Held, blank: loader.Batch
   ) -> None:
     """Compiles both steps while there is nothing that a signal could lose, and tells what they take."""
     config = self.plan.config
-    batch, parts = (
-      parallel.shard(with_stop(feed.blank(), 1)),
-      config["optimizer"]["accumulate_steps"],
-    )
+    batch, parts = parallel.shard(with_stop(blank, 1)), config["optimizer"]["accumulate_steps"]
     size = config["train"]["batch_size"]
-    arguments = (current, feed.held, batch)
+    arguments = (current, held, batch)
     needed = memory.check(call, arguments, size, "config.train.batch_size", parts)
     if needed is not None:
       self.shown.note(f"memory    a training step takes {needed / 1e9:,.2f} GB of each device")

@@ -115,6 +115,22 @@ def soft_targets(targets: Targets, classes: int, smoothing: float = 0.0) -> jax.
   return (1 - smoothing) * weights + smoothing / classes
 
 
+def distillation(logits: jax.Array, taught: jax.Array, temperature: float) -> jax.Array:
+  """Returns T^2 times the divergence KL(teacher || student) of each example, in nats, [batch].
+
+  Hinton et al. 2015, https://arxiv.org/abs/1503.02531, section 2: both logits are divided by T before the softmax, and
+  by T^2 the gradient stays of the size that it has with labels. 0 where the two agree.
+
+  Args:
+    logits: [batch, classes] float, the student's.
+    taught: [batch, classes] float, the teacher's; no gradient goes there.
+    temperature: T, more than 0.
+  """
+  log_p = jax.nn.log_softmax(jax.lax.stop_gradient(taught).astype(logits.dtype) / temperature)
+  log_q = jax.nn.log_softmax(logits / temperature)
+  return temperature**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=1)
+
+
 def training_loss(
   logits: jax.Array,
   targets: Targets,

@@ -128,12 +128,12 @@ class Bench:
   def step(self, seconds: float | None = None) -> Rate:
     """The compiled training step on one batch of noise that stays on the devices."""
     train_step = self._train_step()
-    current, batch = self._arguments()
+    current, *rest = self._arguments()
     under_way: collections.deque[steps.Metrics] = collections.deque()
 
     def one() -> int:
       nonlocal current
-      current, result = train_step(current, batch)
+      current, result = train_step(current, *rest)
       under_way.append(result)
       # As the loop does, with as many steps under way.
       while len(under_way) > parallel.IN_FLIGHT:
@@ -221,10 +221,7 @@ class Bench:
     return max(1, round(self.seconds / 5 * slowest / self._batch_size))
 
   def _made_step(self) -> Any:
-    plan = self.plan
-    return steps.make_train_step(
-      self.model, plan.config, self.optimizer, self.learning_rate, plan.class_weights
-    )
+    return self.plan.train_step(self.model, self.optimizer, self.learning_rate)
 
   def _train_step(self) -> Any:
     return parallel.pmap(
@@ -243,8 +240,8 @@ class Bench:
       ema=config["optimizer"]["ema_decay"] is not None,
     )
 
-  def _arguments(self) -> tuple[Any, Any]:
-    """The replicated state and a batch of noise, laid out as the loop's."""
+  def _arguments(self) -> tuple[Any, ...]:
+    """The replicated state, a batch of noise, and a teacher's variables, laid out as the loop's."""
     config, size = self.plan.config, self._batch_size
     draw = np.random.default_rng(0)
     edge = config["dataset"]["image_size"]
@@ -256,7 +253,8 @@ class Bench:
     }
     if config["dataset"]["bad_images"] == "skip":
       batch["mask"] = np.ones(size, bool)
-    return parallel.replicate(self.begin()), parallel.shard(batch)
+    taught_by = [self.plan.teacher.place()] if self.plan.teacher else []
+    return parallel.replicate(self.begin()), parallel.shard(batch), *taught_by
 
   def _compile(self) -> tuple[float, Any]:
     arguments, train_step = self._arguments(), self._train_step()

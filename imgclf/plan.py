@@ -3,7 +3,7 @@
 Everything that can be refused is refused here, before any device works for the run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 import json
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import optax
 
-from imgclf import augment, losses, models, optim, parallel, rates
+from imgclf import augment, losses, models, optim, parallel, rates, steps
 from imgclf import config as configs
+from imgclf import teacher as teachers
 from imgclf.data import datasets
 from imgclf.errors import UserError
 from imgclf.identity import identity
@@ -64,6 +65,7 @@ class Plan:
     every: the durations in steps.
     lock: of the run folder; held by process 0.
     start: the weights to begin with.
+    teacher: the run that teaches this one; none: labels alone.
     notes: lines that a person should see.
   """
 
@@ -77,6 +79,7 @@ class Plan:
   every: Intervals
   lock: Lock
   start: starts.Start
+  teacher: teachers.Teacher | None
   notes: list[str]
 
   @property
@@ -101,6 +104,21 @@ class Plan:
       depths = models.depths(model, config["dataset"]["image_size"])
     made = optim.create(config, learning_rate, total_steps=every.total, depths=depths)
     return made, learning_rate
+
+  def train_step(
+    self, model: Any, optimizer: optax.GradientTransformation, learning_rate: optax.Schedule
+  ) -> Callable:
+    """Returns the function of one update, see `imgclf.steps.make_train_step`.
+
+    Args:
+      model: as from `imgclf.models.create`.
+      optimizer: as from `optimizer`.
+      learning_rate: likewise.
+    """
+    taught_by = self.teacher.logits if self.teacher else None
+    return steps.make_train_step(
+      model, self.config, optimizer, learning_rate, self.class_weights, taught_by
+    )
 
 
 def check_config(config: configs.ConfigDict) -> list[str]:
@@ -199,13 +217,14 @@ def prepare(
   source = datasets.open(config["dataset"])
   roles, train_records, validation_records = check_set(config, source)
   start = starts.prepare(config, source.classes, RunFolder(workdir))
+  taught = teachers.prepare(config, source.classes, RunFolder(workdir))
   every = Intervals.of(config, len(train_records))
   class_weights = None
   if config["train"]["class_weights"] == "balanced":
     class_weights = losses.balanced_weights(train_records.labels(), len(source.classes))
   elif config["dataset"]["sampling"] == "balanced":
     train_records.labels()  # read here once, and not in every process that makes batches
-  notes = [*source.notes, *told, *start.notes]
+  notes = [*source.notes, *told, *start.notes, *(taught.notes if taught else [])]
   if every.warmup > every.total:
     # A recipe that is tried for a few steps need not be told to shorten its warm-up as well.
     warmup = every.total // 2
@@ -215,11 +234,12 @@ def prepare(
   if parallel.process_index() == 0:
     held.enter_context(lock)
   folder, changes = open_folder(workdir, config, source)
-  alike = json.dumps([identity(config, source.classes), source.splits, sorted(roles.items())])
+  by = taught and taught.record["sha256"]
+  alike = json.dumps([identity(config, source.classes), source.splits, sorted(roles.items()), by])
   differing = parallel.unlike_first(alike)
   if differing:
     raise UserError(
-      f"process {differing[0]} has another config, other classes or other splits than process 0; start "
+      f"process {differing[0]} has another config, classes, splits or teacher than process 0; start "
       "every process with the same command, on data and code that are the same everywhere"
     )
   return Plan(
@@ -233,6 +253,7 @@ def prepare(
     every=every,
     lock=lock,
     start=start,
+    teacher=taught,
     notes=notes + lock.notes + changes,
   )
 
@@ -262,9 +283,11 @@ def open_folder(
     )
   elif folder.exists():
     matter, changes = configs.differences(folder.read_config(), config)
-    if starts.only_moved(folder.read_config(), config):
-      moved = [line for line in matter if line.startswith("config.model.weights:")]
-      matter, changes = [line for line in matter if line not in moved], [*moved, *changes]
+    may_move = ["config.model.weights:"] * starts.only_moved(folder.read_config(), config)
+    if None not in (each["distill"]["teacher"] for each in (folder.read_config(), config)):
+      may_move.append("config.distill.teacher:")  # it was held against what the run began with
+    moved = [line for line in matter if line.startswith(tuple(may_move))]
+    matter, changes = [line for line in matter if line not in moved], [*moved, *changes]
     if matter and _only_moved(folder.read_config(), config, matter):
       matter, changes = [], [*matter, *changes]  # its classes and sizes are compared below
     if matter:
@@ -292,8 +315,9 @@ def open_folder(
     if not folder.holds_checkpoints():
       with contextlib.suppress(OSError):  # not there; or for `BadImages` to tell
         folder.bad_images.unlink()  # of images that were mended since, or of another set
-      with contextlib.suppress(OSError):
-        folder.weights.unlink()  # that it does not begin with now
+      for path in (folder.weights, folder.teacher):
+        with contextlib.suppress(OSError):
+          path.unlink()  # that it does not begin with now
   return folder, changes
 
 

@@ -80,6 +80,11 @@ class RunFolder:
     return self.path / "weights.json"
 
   @property
+  def teacher(self) -> pathlib.Path:
+    """Which checkpoint of another run teaches this one, JSON."""
+    return self.path / "teacher.json"
+
+  @property
   def tensorboard(self) -> pathlib.Path:
     """The folder of TensorBoard event files."""
     return self.path / "tensorboard"
@@ -206,19 +211,51 @@ class RunFolder:
     Raises:
       UserError: if the file is missing or is not such an object.
     """
-    text = self._read(self.weights)
+    kinds = {"preparation": dict, "image_size": int, "batch_norm_epsilon": float}
+    missing = {"batch_norm_epsilon": None}  # from the file of an older run
+    return self._read_record(
+      self.weights, kinds, "does not say where the run's weights came from", missing
+    )
+
+  def write_teacher(self, record: Mapping[str, Any]) -> None:
+    """Writes which checkpoint of another run teaches this one: `source`, `step` and `sha256`.
+
+    Raises:
+      UserError: if the folder can't be made or written.
+    """
+    self._write(self.teacher, json.dumps(_plain(record), indent=2) + "\n")
+
+  def read_teacher(self) -> dict[str, Any]:
+    """Returns what `write_teacher` wrote.
+
+    Raises:
+      UserError: if the file is missing or is not such an object.
+    """
+    kinds = {"step": int, "sha256": str}
+    return self._read_record(self.teacher, kinds, "does not say what teaches the run")
+
+  def _read_record(
+    self,
+    path: pathlib.Path,
+    kinds: Mapping[str, type],
+    what: str,
+    missing: Mapping[str, Any] | None = None,
+  ) -> dict[str, Any]:
+    """Returns an object whose fields are of these types or null.
+
+    Args:
+      path: of the file.
+      kinds: types by the names of fields that have to be there.
+      what: what is wrong where they are not.
+      missing: values of fields that may be left out.
+    """
+    text = self._read(path)
     try:
-      record = json.loads(text)
-      if not isinstance(record, dict):
-        raise TypeError
-      record.setdefault("batch_norm_epsilon", None)  # that of an older run lacks it
-      kinds = {"preparation": dict, "image_size": int, "batch_norm_epsilon": float}
+      record = {**(missing or {}), **json.loads(text)}
       if any(type(record[key]) not in (kind, type(None)) for key, kind in kinds.items()):
         raise TypeError
     except (ValueError, RecursionError, TypeError, KeyError):
-      raise UserError(
-        f"{self.weights}: does not say where the run's weights came from; restore the file or use another --workdir"
-      ) from None
+      raise UserError(f"{path}: {what}; restore the file or use another --workdir") from None
     return record
 
   def write_diverged(self, report: Mapping[str, Any]) -> pathlib.Path:

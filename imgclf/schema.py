@@ -273,6 +273,21 @@ SCHEMA: dict[str, dict[str, Field]] = {
       below=True,
     ),
   },
+  "distill": {
+    "teacher": Field(
+      str,
+      None,
+      "Another run whose answers are learnt beside the labels, `run:DIR`: its best checkpoint; none: labels alone.",
+      "run:DIR",
+      lambda value: value.startswith("run:") and value != "run:",
+    ),
+    "weight": number(
+      float, 0.5, "teacher: its share of the loss; the labels have the rest.", 0, 1, above=True
+    ),
+    "temperature": number(
+      float, 2.0, "teacher: what both logits are divided by before the softmax.", above=True
+    ),
+  },
   "eval": {
     "batch_size": number(
       int,

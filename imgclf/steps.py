@@ -20,6 +20,8 @@ from imgclf.state import TrainState
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
+# What a device holds from call to call: rows of a resident split by name, a teacher's variables as `teacher`.
+Held = Mapping[str, Any]
 
 
 def example_keys(seed: int, step: jax.Array, positions: jax.Array) -> jax.Array:
@@ -96,15 +98,19 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   learning_rate: optax.Schedule,
   class_weights: np.ndarray | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+  teacher: Callable[[Any, jax.Array], jax.Array] | None = None,
+) -> Callable[..., tuple[TrainState, Metrics]]:
   """Returns the function of one update.
 
   It takes the state and a batch of `image` [batch, size, size, 3] uint8, `label` [batch] int32,
   `position` [batch] int32 (the example's place in the global batch), `stop` [batch] int32, with
   `augment.flip_alternate` `mirror` [batch] bool (which images are mirrored) and, where examples may be bad, `mask`
   [batch] bool (False: the image is blank and counts for nothing but the batch norm, which sees a picture of the mean colour). It returns the next state and scalar metrics over the global
-  batch: `loss` (with smoothing, class weights and penalties), `accuracy` (of the label of larger weight), `gradient_norm` (of the update, before clipping),
+  batch: `loss` (with smoothing, class weights, teacher and penalties), `accuracy` (of the label of larger weight), `gradient_norm` (of the update, before clipping),
   `learning_rate`, and `stop`, more than 0 where any `stop` of any device was.
+
+  With a teacher, see `imgclf.teacher`, a function of its variables and normalised images that returns its logits, it
+  takes the teacher's variables as a third argument, and there is the metric `distillation_loss`.
 
   A step that any device wants to stop before is not made: the state is returned as it was. With
   `train.max_bad_steps` one whose loss or gradient is NaN or infinite changes `step` and `bad_steps` alone.
@@ -113,8 +119,9 @@ def make_train_step(
   ema_decay, sam_rho = config["optimizer"]["ema_decay"], config["optimizer"]["sam_rho"]
   leave_out_bad = config["train"]["max_bad_steps"] > 0
   dtype = jnp.dtype(config["model"]["dtype"])
+  share, temperature = config["distill"]["weight"], config["distill"]["temperature"]
 
-  def loss_and_aux(params, batch_stats, images, targets, keys, weights):
+  def loss_and_aux(params, batch_stats, taught, images, targets, keys, weights):
     kept = frozen.statistics_kept(rates.frozen_norms(params, batch_stats, config))
     params = rates.without_frozen(params, config)
     variables = {"params": params, "batch_stats": batch_stats}
@@ -123,24 +130,30 @@ def make_train_step(
         variables, images, train=True, keys=keys, mutable=["batch_stats"]
       )
     each = losses.training_loss(logits, targets, config["train"], class_weights)
-    right = jnp.argmax(logits, axis=1) == targets.main()
+    told = {"accuracy": jnp.argmax(logits, axis=1) == targets.main()}
+    if taught is not None:
+      told["distillation_loss"] = losses.distillation(logits, taught, temperature)
+      each = (1 - share) * each + share * told["distillation_loss"]
     if weights is not None:
-      each, right = each * weights, right * weights
+      each, told = each * weights, {name: value * weights for name, value in told.items()}
     loss = jnp.mean(each) + optim.penalty(params, config)
-    return loss, (jnp.mean(right), updates.get("batch_stats", {}))
+    means = {name: jnp.mean(value) for name, value in told.items()}
+    return loss, (means, updates.get("batch_stats", {}))
 
   if config["model"]["remat"] == "elementwise":
     # What batch norm, activations and casts make of a convolution's result can be made again from it: of a resnet50
     # in bfloat16 at 224 px 23 MB an image are kept for the gradient, in place of 42.
     loss_and_aux = jax.checkpoint(loss_and_aux, policy=jax.checkpoint_policies.dots_saveable)
 
-  def gradients(params: Any, batch_stats: Any, *examples):
+  def gradients(params: Any, batch_stats: Any, taught_by: Any, *examples):
     """Means over this device's examples, computed in `parts` parts one after the other."""
 
     def of_part(batch_stats, examples):
       gradient = jax.value_and_grad(loss_and_aux, has_aux=True)
-      (loss, (accuracy, batch_stats)), grads = gradient(params, batch_stats, *examples)
-      return batch_stats, (loss, accuracy, grads)
+      # Outside of what is differentiated, and so of what `remat` would make again.
+      taught = None if teacher is None else teacher(taught_by, examples[0])
+      (loss, (means, batch_stats)), grads = gradient(params, batch_stats, taught, *examples)
+      return batch_stats, (loss, means, grads)
 
     def add_part(carry, examples):
       batch_stats, total = carry
@@ -160,13 +173,15 @@ def make_train_step(
     )
     return batch_stats, jax.tree.map(lambda x: x / parts, total)
 
-  def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+  def train_step(
+    state: TrainState, batch: Batch, taught_by: Any = None
+  ) -> tuple[TrainState, Metrics]:
     images, targets, keys = augmented(batch, config["seed"], state.step, config["augment"], dtype)
     weights = example_weights(batch, dtype)
-    examples = (images, targets, keys, weights)
+    examples = (taught_by, images, targets, keys, weights)
     batch_stats, means = gradients(state.params, state.batch_stats, *examples)
     # Local statistics differ by device: their mean keeps the copies of the state the same.
-    batch_stats, (loss, accuracy, grads) = jax.lax.pmean((batch_stats, means), AXIS)
+    batch_stats, (loss, told, grads) = jax.lax.pmean((batch_stats, means), AXIS)
     # A mean over devices of what stays may be off in the last bit.
     batch_stats = rates.with_frozen(batch_stats, state.batch_stats, state.params, config)
     if sam_rho is not None:
@@ -177,7 +192,7 @@ def make_train_step(
       grads = jax.lax.pmean(gradients(above, state.batch_stats, *examples)[1][2], AXIS)
     metrics = {
       "loss": loss,
-      "accuracy": accuracy,
+      **told,
       "gradient_norm": optax.tree.norm(grads),
       # The optimizer counts the updates that were made.
       "learning_rate": jnp.asarray(learning_rate(state.step - state.bad_steps)),
@@ -212,38 +227,42 @@ def make_train_step(
 
 
 def one_call(
-  train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
-) -> Callable[[TrainState, Batch, Batch], tuple[TrainState, Metrics]]:
+  train_step: Callable[..., tuple[TrainState, Metrics]],
+) -> Callable[[TrainState, Held, Batch], tuple[TrainState, Metrics]]:
   """Returns the function of a call that makes one step on examples that the host hands over.
 
-  It takes the state, nothing, and a batch of `train_step`; metrics have a leading axis of 1 step.
+  It takes the state, what the device holds (the variables of a `teacher`, or nothing), and a batch of `train_step`;
+  metrics have a leading axis of 1 step.
   """
 
-  def call(state: TrainState, _: Batch, batch: Batch) -> tuple[TrainState, Metrics]:
-    state, metrics = train_step(state, batch)
+  def call(state: TrainState, held: Held, batch: Batch) -> tuple[TrainState, Metrics]:
+    state, metrics = train_step(state, batch, held.get("teacher"))
     return state, {name: value[None] for name, value in metrics.items()}
 
   return call
 
 
 def resident_call(
-  train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]], most: int
-) -> Callable[[TrainState, Batch, Batch], tuple[TrainState, Metrics]]:
+  train_step: Callable[..., tuple[TrainState, Metrics]], most: int
+) -> Callable[[TrainState, Held, Batch], tuple[TrainState, Metrics]]:
   """Returns the function of a call that makes up to `most` steps on examples that the device holds.
 
   It takes the state, the split (`image` [n, size, size, 3] uint8, `label` [n] int32, and `mask` [n] bool where
-  examples may be bad), and which of its examples to take: `index` [batch, most] int32, `count` [batch] int32 (how
+  examples may be bad) with the variables of a `teacher` where there is one, and which of its examples to take: `index` [batch, most] int32, `count` [batch] int32 (how
   many of the steps to make, the same in all rows), `mirror` [batch, most], `position` and `stop` as for `train_step`. Metrics have a leading axis of
   `most` steps, of which the first `count` are filled.
   """
 
-  def call(state: TrainState, split: Batch, batch: Batch) -> tuple[TrainState, Metrics]:
+  def call(state: TrainState, held: Held, batch: Batch) -> tuple[TrainState, Metrics]:
+    split = {name: rows for name, rows in held.items() if name != "teacher"}
+
     def step(number: int | jax.Array, state: TrainState) -> tuple[TrainState, Metrics]:
       index = batch["index"][:, number]
       chosen = {name: jnp.take(rows, index, axis=0, mode="clip") for name, rows in split.items()}
       if "mirror" in batch:
         chosen["mirror"] = batch["mirror"][:, number]
-      return train_step(state, {**chosen, "position": batch["position"], "stop": batch["stop"]})
+      whole = {**chosen, "position": batch["position"], "stop": batch["stop"]}
+      return train_step(state, whole, held.get("teacher"))
 
     if most == 1:
       state, metrics = step(0, state)

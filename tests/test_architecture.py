@@ -16,7 +16,7 @@ LAYERS = (
   ("imgclf.parts", "imgclf.explain", "imgclf.reporting"),
   ("imgclf.loop", "imgclf.beginning"),
   ("imgclf.plan",),
-  ("imgclf.pretrained",),
+  ("imgclf.pretrained", "imgclf.teacher"),
   (
     *("imgclf.judge", "imgclf.run", "imgclf.findings", "imgclf.feeds"),
     *("imgclf.stoppable", "imgclf.preview", "imgclf.prediction_files", "imgclf.exporting"),

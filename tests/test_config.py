@@ -28,6 +28,7 @@ def test_every_field_has_a_meaning_and_a_section_of_the_schema():
     "optimizer",
     "schedule",
     "train",
+    "distill",
     "eval",
     "checkpoint",
     "log",

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from sklearn.utils.class_weight import compute_class_weight
 
 from imgclf import losses
@@ -96,3 +97,17 @@ def test_each_label_of_a_mix_counts_by_its_own_class():
   found = losses.training_loss(jnp.log(p), targets, train, weights)
   expected = -0.75 * 0.25 * np.log(0.5) - 0.25 * 4 * 0.64 * np.log(0.2)
   np.testing.assert_allclose(found, [expected], rtol=1e-5)
+
+
+def test_distillation_is_the_divergence_times_the_square_of_the_temperature():
+  rng = np.random.default_rng(0)
+  logits, taught = rng.normal(size=(2, 4, 5)) * 3
+  p, q = (scipy.special.softmax(each / 4, axis=1) for each in (taught, logits))
+  found = losses.distillation(jnp.asarray(logits), jnp.asarray(taught), 4.0)
+  np.testing.assert_allclose(found, 16 * scipy.special.rel_entr(p, q).sum(axis=1), rtol=1e-4)
+  np.testing.assert_allclose(losses.distillation(logits, logits, 4.0), np.zeros(4), atol=1e-5)
+  # T (q - p) for the student, and nothing for the teacher.
+  of = lambda logits, taught: losses.distillation(logits, taught, 4.0).sum()  # noqa: E731
+  own, its = jax.grad(of, argnums=(0, 1))(jnp.asarray(logits), jnp.asarray(taught))
+  np.testing.assert_allclose(own, 4 * (q - p), rtol=1e-3, atol=1e-6)
+  np.testing.assert_array_equal(its, np.zeros((4, 5)))

@@ -14,6 +14,7 @@ from PIL import Image
 from imgclf import config as configs
 from imgclf import findings, parallel, plan, progress, tables
 from imgclf import preview as previews
+from imgclf import teacher as teachers
 from imgclf.data import datasets
 from imgclf.data import survey as surveys
 from imgclf.data.files import some
@@ -61,6 +62,7 @@ def run(
   with _noted(refusals):
     roles, train_records, _ = plan.check_set(config, dataset)
     starts.prepare(config, dataset.classes)
+    teachers.prepare(config, dataset.classes)
     if sheet_path is not None and not refusals:
       _write_sheet(sheet_path, previews.sheet(train_records, dataset.classes, config))
       if not quiet:

@@ -20,7 +20,6 @@ from imgclf import (
   plan,
   rules,
   state,
-  steps,
   sweep,
   sweep_picture,
   tables,
@@ -138,13 +137,14 @@ def _losses(planned: plan.Plan, tried: np.ndarray) -> tuple[list[float], bool]:
       max_share=config["dataset"]["max_bad_share"],
     )
   feed = feeds.Streamed(planned.train_records, config, bad)
-  made = steps.make_train_step(model, config, optimizer, learning_rate, planned.class_weights)
+  made = planned.train_step(model, optimizer, learning_rate)
+  held = {"teacher": planned.teacher.place()} if planned.teacher else {}
   call = parallel.pmap(feed.call(made), donate_argnums=(0,))
   current = parallel.replicate(beginning.begun(planned, model, fresh))
   losses: list[float] = []
   try:
     for batch in feed.batches(0, len(tried), ()):
-      current, result = call(current, feed.held, parallel.shard(with_stop(batch, 0)))
+      current, result = call(current, held, parallel.shard(with_stop(batch, 0)))
       losses.append(float(parallel.first(result["loss"])[0]))
       if sweep.is_lost(losses):
         return losses[:-1], True

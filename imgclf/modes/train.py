@@ -79,7 +79,7 @@ def _run(plan: Plan, interrupt: Interrupt, quiet: bool) -> dict[str, Any]:
     ) as shown:
       loop = Loop(
         plan,
-        steps.make_train_step(model, config, optimizer, learning_rate, plan.class_weights),
+        plan.train_step(model, optimizer, learning_rate),
         steps.make_eval_step(model, config),
         checkpoints,
         shown,

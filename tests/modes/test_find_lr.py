@@ -48,7 +48,7 @@ def test_what_is_tried_is_the_field_though_the_rate_is_scaled_with_the_batch(
   class Enough(Exception):
     pass
 
-  def told(model, config, optimizer, learning_rate, class_weights):
+  def told(model, config, optimizer, learning_rate, class_weights, teacher):
     raise Enough([float(learning_rate(step)) for step in (0, 2)])
 
   monkeypatch.setattr(steps, "make_train_step", told)
