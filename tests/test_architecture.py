@@ -44,7 +44,7 @@ LAYERS = (
     *("imgclf.compilation", "imgclf.timing", "imgclf.sweep", "imgclf.safetensors_file"),
     "imgclf.timm_config",
   ),
-  ("imgclf.muon", "imgclf.rates", "imgclf.named"),
+  ("imgclf.muon", "imgclf.rates", "imgclf.named", "imgclf.ranking"),
   ("imgclf.job", "imgclf.lock"),
   ("imgclf.interrupt",),
   ("imgclf.config_file", "imgclf.command_line"),

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from imgclf import metrics
-from imgclf.reporting import bootstrap, ranking
+from imgclf import metrics, ranking
+from imgclf.reporting import bootstrap
 from imgclf.reporting.contents import Bin, Calibration, ClassRow, Curve, Figure
 from imgclf.reporting.judging import Judged, Temperature, loss_and_ece
 

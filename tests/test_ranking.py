@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from imgclf.reporting import ranking
+from imgclf import ranking
 
 
 def case(n, share, decimals, seed=0):
