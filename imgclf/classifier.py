@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from imgclf import config as configs
-from imgclf import parallel, steps
-from imgclf.data import loader
+from imgclf import multilabel, parallel, steps
+from imgclf.data import label_sets, loader
 from imgclf.data.inputs import Inputs
 from imgclf.errors import UserError
 
@@ -63,7 +63,9 @@ class Classifier:
       raise UserError("prediction runs in one process; start it without a cluster's environment")
     self._config = config
     self._variables = parallel.replicate(variables)
-    self.feature_size: int = variables["params"]["head"]["kernel"].shape[0]
+    head = variables["params"]["head"]["kernel"]
+    self.feature_size: int = head.shape[0]
+    self._label_shape = (head.shape[1],) if multilabel.is_on(config) else ()
     self._steps = {
       features: parallel.pmap(steps.make_eval_step(model, config, temperature, features=features))
       for features in (False, True)
@@ -86,8 +88,8 @@ class Classifier:
     step = self._steps[features]
 
     def start(batch: loader.Batch) -> dict[str, Any]:
-      given = parallel.shard({"image": batch["image"], "label": batch["label"]})
-      return step(self._variables, given)
+      label = label_sets.blank(len(batch["image"]), self._label_shape)
+      return step(self._variables, parallel.shard({"image": batch["image"], "label": label}))
 
     # A single batch is made by the thread that asks, without starting others.
     few = len(batches) <= 1

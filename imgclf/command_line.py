@@ -104,7 +104,8 @@ def define_flags() -> flags.FlagValues:
   flags.DEFINE_float(
     "threshold",
     None,
-    "predict: an image whose best probability is below it is none of these.",
+    "predict: an image whose best probability is below it is none of these; where it may have several classes it has "
+    "those that reach this, left out 0.5.",
     flag_values=values,
   )
   flags.DEFINE_boolean(

@@ -15,7 +15,7 @@ from typing import Any
 from ml_collections import config_dict
 from ml_collections.config_dict import ConfigDict
 
-from imgclf import rules
+from imgclf import multilabel, rules
 from imgclf.errors import UserError
 from imgclf.schema import (
   DEFAULT_DURATIONS,
@@ -260,6 +260,7 @@ def validate(config: Mapping) -> None:
       "False or the name to muon"
     )
   rules.parse(optimizer["rules"])
+  multilabel.check(config)
 
 
 def _flatten(config: Mapping) -> Iterable[tuple[str, Any]]:

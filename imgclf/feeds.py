@@ -68,7 +68,7 @@ class Streamed:
   def blank(self) -> loader.Batch:
     """Returns a call's batch of no example."""
     share = self._config["train"]["batch_size"] // parallel.process_count()
-    batch = loader.blank_batch(self._config, share)
+    batch = loader.blank_batch(self._config, share, loader.label_shape(self._records))
     batch["position"] = batch.pop("index").astype(np.int32)
     if self._config["augment"]["flip_alternate"]:
       batch["mirror"] = np.zeros(share, bool)
@@ -101,7 +101,7 @@ class Resident:
     Raises:
       UserError: for an image that can't be decoded, or a split that is too large.
     """
-    needed, limit = resident.size(config, len(records)), memory.device_bytes()
+    needed, limit = resident.size(config, records), memory.device_bytes()
     if limit is not None and needed > limit:
       raise UserError(
         f"config.dataset.resident: the train split takes {needed / 1e9:,.1f} GB of each device, which has "
@@ -167,5 +167,5 @@ def is_resident(records: loader.TrainRecords, config: Mapping[str, Any]) -> bool
     jax.default_backend() != "cpu"
     and loader.fixed_train_crop(config) is not None
     and limit is not None
-    and resident.size(config, len(records)) <= _SHARE * limit
+    and resident.size(config, records) <= _SHARE * limit
   )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from imgclf.data import label_sets
 from imgclf.data.datasets import Dataset
 from imgclf.data.survey import Survey
 
@@ -112,6 +113,7 @@ def report(
     "copies_across_parts": sum(len(set(copy["parts"]) - {UNUSED}) > 1 for copy in copies),
     "copies_of_other_class": sum(len(copy["classes"]) > 1 for copy in copies),
     "images_per_class": counts,
+    **({"labels_per_image": per_image} if (per_image := _labels_per_image(parts, survey)) else {}),
     "missing": [
       {"class": name, "part": part} for part in held for name in counts if not counts[name][part]
     ],
@@ -169,7 +171,7 @@ def _copies(dataset: Dataset, place: _Places, survey: Survey) -> Iterator[list[d
     for index in group:
       number = int(np.searchsorted(firsts, index, side="right")) - 1
       name, at = places[number][0], int(places[number][1][index - firsts[number]])
-      label = dataset.classes[survey.splits[name].label[at]]
+      label = label_sets.words(survey.splits[name].label[at], dataset.classes)
       members.append(place.told(name, at, **{"class": label}))
     yield members
 
@@ -179,11 +181,30 @@ def _counts(dataset: Dataset, parts: Parts, survey: Survey) -> dict[str, dict[st
   total = np.zeros((len(parts.names), len(dataset.classes)), np.int64)
   for name, split in survey.splits.items():
     picture = split.kind >= 0
-    np.add.at(total, (parts.of[name][picture], split.label[picture]), 1)
+    for number in range(len(parts.names)):
+      labels = split.label[picture & (parts.of[name] == number)]
+      total[number] += label_sets.counts(labels, len(dataset.classes))
   return {
     label: {part: int(total[row, column]) for row, part in enumerate(parts.names)}
     for column, label in enumerate(dataset.classes)
   }
+
+
+def _labels_per_image(parts: Parts, survey: Survey) -> dict[str, dict[str, Any]]:
+  """Of each part the mean number of classes that a picture has, and how many pictures have 0, 1, ...; {} for sets of
+  one class an image."""
+  told = {}
+  for number, part in enumerate(parts.names):
+    sizes = [
+      split.label[(split.kind >= 0) & (parts.of[name] == number)].sum(axis=1)
+      for name, split in survey.splits.items()
+      if split.label.ndim == 2
+    ]
+    joined = np.concatenate(sizes).astype(np.int64) if sizes else np.empty(0, np.int64)
+    if len(joined):
+      images = {str(size): int(n) for size, n in enumerate(np.bincount(joined)) if n}
+      told[part] = {"mean": round(float(joined.mean()), 6), "images": images}
+  return told
 
 
 def _moments(survey: Survey) -> dict[str, Any]:

@@ -15,14 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from imgclf import config as configs
-from imgclf import feeds, memory, metrics, parallel, progress, state, steps
+from imgclf import feeds, memory, parallel, progress, state, steps
 from imgclf.checkpoint import Checkpoints
-from imgclf.data import loader
+from imgclf.data import label_sets, loader
 from imgclf.data.bad_images import BadImages
 from imgclf.data.files import some
 from imgclf.errors import Diverged, UserError
 from imgclf.interrupt import Abandoned, Interrupt
-from imgclf.judge import judge, split_batches
+from imgclf.judge import figures as judged
+from imgclf.judge import split_batches
 from imgclf.plan import Plan
 from imgclf.stoppable import Stoppable, with_stop
 
@@ -260,7 +261,9 @@ class Loop:
 
   def _blank_eval(self, stop: int | None = None) -> loader.Batch:
     config = self.plan.config
-    batch = loader.blank_batch(config, configs.eval_batch_size(config) // parallel.process_count())
+    share = configs.eval_batch_size(config) // parallel.process_count()
+    shape = loader.label_shape(self.plan.validation_records)
+    batch = loader.blank_batch(config, share, shape)
     if stop is not None:
       batch = with_stop({key: batch[key] for key in ("image", "label")}, stop)
     return batch
@@ -312,7 +315,8 @@ class Loop:
     told = ""
     if parallel.process_index() == 0:
       records = loader.train_examples(plan.train_records, plan.config, step - 1)
-      examples = [{"name": r.name, "label": plan.source.classes[r.label]} for r in records]
+      words = [label_sets.words(r.label, plan.source.classes) for r in records]
+      examples = [{"name": r.name, "label": label} for r, label in zip(records, words)]
       path = plan.folder.write_diverged({"step": step, "reason": what, "examples": examples})
       told = f"; its batch was {some([r.name for r in records], 3)}, all listed in {path}"
     parallel.barrier("diverged")  # or the others would end process 0 before it is through
@@ -347,12 +351,18 @@ class Loop:
       # As many as there are in every process, whatever comes in between.
       batches = itertools.islice((batch for batch, _ in flagged), -(-len(records) // size))
       try:
-        predictions = judge(self.eval_step, current.variables(), batches, len(records))
+        figures = judged(
+          plan.config,
+          plan.source.classes,
+          self.eval_step,
+          current.variables(),
+          batches,
+          len(records),
+        )
       except Exception as error:
         if isinstance(error, UserError) or not memory.exhausted(error):
           raise
         raise memory.refusal(error, size, "config.eval.batch_size") from error
-      figures = metrics.figures(predictions, plan.source.classes)
       if parallel.process_index() == 0:
         how = {"temperature": 1.0, "tta": plan.config["eval"]["tta"]}
         plan.folder.write_evaluation("validation", step, {**how, **figures})

@@ -1,4 +1,4 @@
-"""Training losses, of one label or of two that were mixed. Knows no network and no device."""
+"""Training losses, of one label, of several, or of two examples that were mixed. Knows no network and no device."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ class Partner(NamedTuple):
   """What was mixed in.
 
   Attributes:
-    label: [batch] int32.
+    label: [batch] int32, or [batch, classes] uint8 as in `Targets`.
     weight: [batch] float32, its share; the rest is the example's own.
   """
 
@@ -24,7 +24,7 @@ class Targets(NamedTuple):
   """What a loss is taken against.
 
   Attributes:
-    label: [batch] int32.
+    label: [batch] int32; of several classes an image [batch, classes] uint8, 1 where a class is there.
     partner: what was mixed in; None where nothing is.
   """
 
@@ -32,10 +32,11 @@ class Targets(NamedTuple):
   partner: Partner | None = None
 
   def main(self) -> jax.Array:
-    """Returns the label of the larger weight, [batch] int32."""
+    """Returns the label of the larger weight, in the layout of `label`."""
     if self.partner is None:
       return self.label
-    return jnp.where(self.partner.weight > 0.5, self.partner.label, self.label)
+    others = self.partner.weight.reshape(-1, *[1] * (self.label.ndim - 1)) > 0.5
+    return jnp.where(others, self.partner.label, self.label)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
@@ -100,19 +101,60 @@ def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
   return jnp.mean(jax.nn.softplus(logits) - targets * logits, axis=1)
 
 
+def binary_focal_loss(logits: jax.Array, targets: jax.Array, gamma: float) -> jax.Array:
+  """Returns the mean over classes of each class's own focal loss, in nats, [batch].
+
+  Lin et al. 2017, https://arxiv.org/abs/1708.02002, equation 4, with the sigmoid's p as there and without alpha: a
+  target of 1 counts -(1 - p)^gamma ln p, one of 0 -p^gamma ln(1 - p), one between the two both by its share.
+
+  Args:
+    logits: [batch, classes] float.
+    targets: [batch, classes] float, probabilities that each class is there.
+    gamma: 0 or more; at 0 it is the binary cross-entropy.
+  """
+  # Powers by logarithms, which have a slope where p is 0 or 1.
+  present, absent = jax.nn.softplus(-logits), jax.nn.softplus(logits)
+  of_present = jnp.exp(-gamma * absent) * present
+  of_absent = jnp.exp(-gamma * present) * absent
+  return jnp.mean(targets * of_present + (1 - targets) * of_absent, axis=1)
+
+
 def soft_targets(targets: Targets, classes: int, smoothing: float = 0.0) -> jax.Array:
-  """Returns the weight of each class, [batch, classes] float32, which add up to 1 for each example.
+  """Returns the weight of each class, [batch, classes] float32.
+
+  Of one class an image they add up to 1 for each example. Of several each is a probability of its own.
 
   Args:
     targets: labels and their weights.
     classes: how many there are.
-    smoothing: share of the target spread evenly over all classes.
+    smoothing: share of the target spread evenly over all classes; of several classes an image, over the two answers
+      that each class has, so that it moves towards 1/2.
   """
-  weights = jax.nn.one_hot(targets.label, classes)
+  several = targets.label.ndim == 2
+
+  def of(label: jax.Array) -> jax.Array:
+    return label.astype(jnp.float32) if several else jax.nn.one_hot(label, classes)
+
+  weights = of(targets.label)
   if targets.partner is not None:
     share = targets.partner.weight[:, None]
-    weights = (1 - share) * weights + share * jax.nn.one_hot(targets.partner.label, classes)
-  return (1 - smoothing) * weights + smoothing / classes
+    weights = (1 - share) * weights + share * of(targets.partner.label)
+  return (1 - smoothing) * weights + smoothing / (2 if several else classes)
+
+
+def are_right(logits: jax.Array, targets: Targets) -> jax.Array:
+  """Returns whether each example's answer is its label of the larger weight, [batch] bool.
+
+  The answer is the class of the largest logit; of several classes an image all those with a probability of 1/2 or
+  more, and it is right where all are there and no other.
+
+  Args:
+    logits: [batch, classes] float.
+    targets: labels and their weights.
+  """
+  if targets.label.ndim == 2:
+    return jnp.all((logits >= 0) == (targets.main() > 0), axis=1)
+  return jnp.argmax(logits, axis=1) == targets.main()
 
 
 def distillation(logits: jax.Array, taught: jax.Array, temperature: float) -> jax.Array:
@@ -139,7 +181,8 @@ def training_loss(
 ) -> jax.Array:
   """Returns the loss of each example in nats, [batch], by the section `train` of a config.
 
-  Of two labels that were mixed each has its own loss, times its class's weight, by its share.
+  Of two labels that were mixed each has its own loss, times its class's weight, by its share. Of several classes an
+  image the loss is `binary_cross_entropy` or `binary_focal_loss`, against the mixed targets.
 
   Args:
     logits: [batch, classes] float.
@@ -148,10 +191,15 @@ def training_loss(
     class_weights: [classes] float; none: all are 1. Not with the loss `binary`.
   """
   smoothing = train_config["label_smoothing"]
-  if train_config["loss"] == "binary":
+  several = targets.label.ndim == 2
+  if several and train_config["loss"] == "softmax":
+    raise ValueError("softmax is no loss of several classes an image")
+  if several or train_config["loss"] == "binary":
     weights = soft_targets(targets, logits.shape[1], smoothing).astype(logits.dtype)
     if train_config["binary_threshold"] is not None:
       weights = (weights > train_config["binary_threshold"]).astype(logits.dtype)
+    if train_config["loss"] == "focal":
+      return binary_focal_loss(logits, weights, train_config["focal_gamma"])
     return binary_cross_entropy(logits, weights)
 
   def of_label(labels: jax.Array) -> jax.Array:

@@ -6,11 +6,14 @@ Knows no model, device or file: what is counted here was predicted elsewhere, an
 from collections.abc import Sequence
 import dataclasses
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 ECE_BINS = 15
+
+# A dataclass of columns.
+Rows = TypeVar("Rows", bound=Any)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +79,8 @@ def figures(predictions: Predictions, classes: Sequence[str]) -> dict[str, Any]:
   confusion = pairs.reshape(count, count)
   hits, said = np.diag(confusion), confusion.sum(axis=0)
   actual = np.bincount(label, minlength=count)
-  precision, recall = _ratio(hits, said), _ratio(hits, actual)
-  f1 = _ratio(2 * hits, actual + said)
+  precision, recall = ratio(hits, said), ratio(hits, actual)
+  f1 = ratio(2 * hits, actual + said)
   occurs = actual + said > 0
   return {
     "n": n,
@@ -125,20 +128,24 @@ def confidence_bins(confidence: np.ndarray) -> np.ndarray:
   return np.clip(places - 1, 0, ECE_BINS - 1)
 
 
-def in_order(predictions: Predictions) -> Predictions:
+def in_order(predictions: Rows) -> Rows:
   """Returns the rows by index, so that float sums do not depend on the order of arrival.
+
+  Args:
+    predictions: or another dataclass of columns, one of which is `index`.
 
   Raises:
     ValueError: if the indices are not 0 to n-1, each once, or a column has another length.
   """
   columns = {
     f.name: np.asarray(getattr(predictions, f.name))
-    for f in dataclasses.fields(Predictions)
+    for f in dataclasses.fields(predictions)
     if getattr(predictions, f.name) is not None
   }
   n = len(columns["index"])
+  matrices = ("logits",) if isinstance(predictions, Predictions) else ("logits", "label")
   for name, column in columns.items():
-    if column.shape[:1] != (n,) or column.ndim > 1 + (name == "logits"):
+    if column.shape[:1] != (n,) or column.ndim > 1 + (name in matrices):
       raise ValueError(f"predictions.{name} has the shape {column.shape}, index has ({n},)")
   if n == 0:
     raise ValueError("there are no predictions to evaluate")
@@ -152,7 +159,7 @@ def in_order(predictions: Predictions) -> Predictions:
     raise ValueError(
       f"the predictions are not of examples 0 to {n - 1}: {index[wrong[0]]} came in place of {wrong[0]}"
     )
-  return Predictions(**{name: column[order] for name, column in columns.items()})
+  return type(predictions)(**{name: column[order] for name, column in columns.items()})
 
 
 def _classes_of(name: str, values: np.ndarray, count: int) -> np.ndarray:
@@ -164,5 +171,6 @@ def _classes_of(name: str, values: np.ndarray, count: int) -> np.ndarray:
   return values
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+  """Returns part / whole, [n] float64, 0 where whole is 0."""
   return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)

@@ -19,9 +19,9 @@ import jax
 import numpy as np
 
 from imgclf import config as configs
-from imgclf import judge, models, parallel, progress, state, steps, timing
+from imgclf import judge, models, multilabel, parallel, progress, state, steps, timing
 from imgclf.checkpoint import Checkpoints
-from imgclf.data import loader, workers
+from imgclf.data import label_sets, loader, workers
 from imgclf.interrupt import Interrupt
 from imgclf.loop import Loop
 from imgclf.plan import Plan
@@ -206,7 +206,10 @@ class Bench:
     def some(batches: int) -> int:
       total = min(batches * size, len(records))
       taken = itertools.islice(judge.split_batches(records, plan.config), batches)
-      judge.judge(eval_step, variables, taken, total)
+      if multilabel.is_on(plan.config):
+        judge.judge_sets(eval_step, variables, taken, total, len(plan.source.classes))
+      else:
+        judge.judge(eval_step, variables, taken, total)
       return total
 
     some(1)  # compiles
@@ -245,9 +248,12 @@ class Bench:
     config, size = self.plan.config, self._batch_size
     draw = np.random.default_rng(0)
     edge = config["dataset"]["image_size"]
+    shape = loader.label_shape(self.plan.train_records)
+    label = label_sets.blank(size, shape)
+    label[...] = draw.integers(0, 2 if shape else len(self.plan.source.classes), label.shape)
     batch = {
       "image": draw.integers(0, 256, (size, edge, edge, 3), np.uint8),
-      "label": draw.integers(0, len(self.plan.source.classes), size, np.int32),
+      "label": label,
       "position": np.arange(size, dtype=np.int32),
       "stop": np.zeros(size, np.int32),
     }

@@ -1,14 +1,15 @@
-"""What is told of an image: the most probable classes by name, or none of them, or why there is no answer.
+"""What is told of an image: the most probable classes by name, all that it has, none, or why there is no answer.
 
 Knows no model and no file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from imgclf import multilabel
 from imgclf.classifier import Answers
 from imgclf.data.inputs import Inputs
 from imgclf.errors import UserError
@@ -35,6 +36,7 @@ class Prediction:
     error: why it can't be read, in a line; None where it could.
     probabilities: [classes] float32, by label; None for what can't be read.
     features: [features] float32, what the head was given; None where it was not asked for.
+    labels: of a run of several classes an image those whose probability reaches the threshold, best first.
   """
 
   name: str
@@ -44,6 +46,7 @@ class Prediction:
   error: str | None = None
   probabilities: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
   features: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
+  labels: tuple[Guess, ...] = ()
 
   @property
   def is_none(self) -> bool:
@@ -59,11 +62,13 @@ class Teller:
     classes: names by label.
     top_k: how many of them are told; at most all.
     threshold: an image whose best probability is below it is of none; None: there is no such image.
+    several: whether an image has several classes, all those that reach the threshold.
   """
 
   classes: Sequence[str]
   top_k: int
   threshold: float | None
+  several: bool = False
 
   def tell(self, answers: Answers, inputs: Inputs) -> list[Prediction]:
     """Returns a prediction for each input of a batch, in order.
@@ -76,6 +81,7 @@ class Teller:
     for place, (index, row) in enumerate(zip(answers.index.tolist(), answers.probabilities)):
       top = tuple(best(row, self.classes, self.top_k))
       # As float32: 0.9 is not below 0.9.
+      reached = row >= np.float32(self.threshold or 0)
       none = self.threshold is not None and row.max() < np.float32(self.threshold)
       found[index] = Prediction(
         inputs.names[index],
@@ -84,11 +90,29 @@ class Teller:
         top,
         probabilities=row,
         features=None if answers.features is None else answers.features[place],
+        labels=tuple(best(row, self.classes, int(reached.sum()))) if self.several else (),
       )
     return [
       found.get(index) or Prediction(inputs.names[index], None, None, (), inputs.errors[index])
       for index in range(answers.start, answers.stop)
     ]
+
+
+def teller(
+  config: Mapping[str, Any], classes: Sequence[str], top_k: int, threshold: float | None
+) -> Teller:
+  """Returns what tells the answers of a run.
+
+  Args:
+    config: the run's.
+    classes: names by label.
+    top_k: see `Teller`.
+    threshold: see `Teller`; None stands for 1/2 where images have several classes.
+  """
+  several = multilabel.is_on(config)
+  if several and threshold is None:
+    threshold = multilabel.THRESHOLD
+  return Teller(classes, top_k, threshold, several)
 
 
 def best(row: np.ndarray, classes: Sequence[str], top_k: int) -> list[Guess]:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from imgclf import augment, losses, steps
-from imgclf.data import datasets, images, loader
+from imgclf.data import datasets, images, label_sets, loader
 from imgclf.text import printable
 
 ROWS = 8  # examples: an even number, so that each has its partner in a mix
@@ -44,7 +44,7 @@ def sheet(
   if augment.mixes(config["augment"]):
     examples = examples[: len(examples) // 2 * 2]
   size = config["dataset"]["image_size"]
-  names = [printable(classes[record.label], "latin-1") for record in examples]
+  names = [_name(record.label, classes) for record in examples]
   whole = [_cropped(size, loader.eval_crop(config), record) for record in examples]
   columns = [("no augmentation", [pixels for pixels, _ in whole], names)]
   seen_by_step = jax.jit(
@@ -53,6 +53,8 @@ def sheet(
     )[:2]
   )
   crop = loader.train_crop(config)
+  label = label_sets.blank(len(examples), loader.label_shape(records))
+  label[...] = [record.label for record in examples]
   for step in range(VERSIONS):
     cropped = [
       _cropped(size, crop, record, step * config["train"]["batch_size"] + position)
@@ -60,7 +62,7 @@ def sheet(
     ]
     batch = {
       "image": np.stack([pixels for pixels, _ in cropped]),
-      "label": np.array([record.label for record in examples], np.int32),
+      "label": label,
       "position": np.arange(len(examples), dtype=np.int32),
       "mask": np.array([readable for _, readable in cropped]),
     }
@@ -93,14 +95,18 @@ def _pixels(seen: jax.Array, augment_config: Mapping[str, Any]) -> np.ndarray:
 
 def _captions(targets: losses.Targets, classes: Sequence[str]) -> list[str]:
   """The label of each example; of a mix both, a line each, the shares in per cent."""
-  names = [printable(classes[label], "latin-1") for label in targets.label]
+  names = [_name(label, classes) for label in targets.label]
   if targets.partner is None:
     return names
   captions = []
   for name, label, share in zip(names, targets.partner.label, targets.partner.weight):
-    other = printable(classes[label], "latin-1")
+    other = _name(label, classes)
     captions.append(f"{1 - share:.0%} {name}\n{share:.0%} {other}" if share else name)
   return captions
+
+
+def _name(label: int | np.ndarray, classes: Sequence[str]) -> str:
+  return printable(label_sets.words(label, classes), "latin-1")
 
 
 def _draw(columns: Sequence[tuple[str, Sequence[np.ndarray], Sequence[str]]]) -> Image.Image:

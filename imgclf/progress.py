@@ -320,6 +320,8 @@ class Progress:
     parts = [f"step {self._step}/{self._total_steps}", f"loss {values['loss']:.4f}"]
     if "accuracy" in values:
       parts.append(f"accuracy {percent(values['accuracy'])}")
+    if "exact_match" in values:
+      parts.append(f"exact match {percent(values['exact_match'])}")
     return "  ".join(parts + self._pace())
 
   def _bar(self) -> Table:

@@ -34,7 +34,7 @@ class Run:
     model: the `flax.linen` module.
     variables: host arrays to apply the model with; the averages where the run keeps them (EMA).
     checkpoint: SHA-256 in hexadecimal that stands for the checkpoint's files.
-    temperature: what logits are divided by before the softmax; 1 where none was fitted.
+    temperature: what logits are divided by before they become probabilities; 1 where none was fitted.
   """
 
   folder: RunFolder
@@ -109,7 +109,8 @@ class Run:
         these; or [batch, height, width, 3] uint8. Of any size. Of Pillow images mode, transparency and EXIF
         orientation are treated as those of files.
       top_k: classes told for each image.
-      threshold: an image whose best probability is below it has the label None.
+      threshold: an image whose best probability is below it has the label None. Where images have several classes,
+        a class that reaches it is among the image's `labels`; left out, it is 1/2 there.
       features: hand out what the head is given.
       batch_size: images that the devices work on at once.
 
@@ -125,7 +126,7 @@ class Run:
     if batch_size is not None and batch_size < 1:
       raise UserError(f"batch_size={batch_size}: must be at least 1")
     given, single = inputs.of_python(images, self.config["dataset"])
-    teller = prediction.Teller(self.classes, top_k, threshold)
+    teller = prediction.teller(self.config, self.classes, top_k, threshold)
     answers = self.classifier.answers(
       given, features=features, batch_size=batch_size or self.classifier.few(len(given))
     )

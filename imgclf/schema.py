@@ -39,6 +39,12 @@ SCHEMA: dict[str, dict[str, Field]] = {
     "test_split": Field(
       str, None, "Split that only `--mode=eval` reads; none: the set's `test`, where it has one."
     ),
+    "label_separator": Field(
+      str,
+      "",
+      "csv: several classes an image: a cell of the column label holds names with this between two, and an empty one "
+      "none; '': a cell is one class.",
+    ),
     "image_key": Field(str, "image", "Name of the TFDS feature that holds the image."),
     "label_key": Field(str, "label", "Name of the TFDS feature that holds the class."),
     "image_size": number(int, 224, "Height and width of the model's input, in pixels.", 1, 4096),
@@ -245,12 +251,19 @@ SCHEMA: dict[str, dict[str, Field]] = {
       may_change=True,
     ),
     "label_smoothing": number(
-      float, 0.0, "Share of the target spread evenly over all classes.", 0, 1, below=True
+      float,
+      0.0,
+      "Share of the target spread evenly over all classes; of several classes an image, of each class's target that "
+      "goes to 1/2.",
+      0,
+      1,
+      below=True,
     ),
     "loss": choice(
       "softmax",
-      "Of training: `softmax` cross-entropy, `focal` (softmax, less of what is known already), or `binary` "
-      "cross-entropy, each class for itself, its mean over classes. Evaluation always tells the first.",
+      "Of training: `softmax` cross-entropy, `focal` (less of what is known already), or `binary` cross-entropy, "
+      "each class for itself, its mean over classes. Of several classes an image `focal` is of each for itself too, and "
+      "evaluation tells `binary`; else it tells `softmax`.",
       "softmax",
       "focal",
       "binary",
@@ -322,7 +335,8 @@ SCHEMA: dict[str, dict[str, Field]] = {
     **duration("keep_every", "Interval of checkpoints that are kept for good"),
     "best_metric": choice(
       "accuracy",
-      "Validation figure that makes a checkpoint the best.",
+      "Validation figure that makes a checkpoint the best; mAP, f1_micro and exact_match are of several classes an "
+      "image.",
       "accuracy",
       "loss",
       "top5_accuracy",
@@ -330,6 +344,7 @@ SCHEMA: dict[str, dict[str, Field]] = {
       "recall_macro",
       "f1_macro",
       "ece",
+      *("mAP", "f1_micro", "exact_match"),
       may_change=True,
     ),
   },

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from imgclf import augment, losses, optim, rates
+from imgclf import augment, losses, multilabel, optim, rates
 from imgclf.losses import Partner, Targets
 from imgclf.models import frozen
 from imgclf.parallel import AXIS
@@ -102,11 +102,11 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Returns the function of one update.
 
-  It takes the state and a batch of `image` [batch, size, size, 3] uint8, `label` [batch] int32,
-  `position` [batch] int32 (the example's place in the global batch), `stop` [batch] int32, with
+  It takes the state and a batch of `image` [batch, size, size, 3] uint8, `label` [batch] int32 (of several classes an
+  image [batch, classes] uint8), `position` [batch] int32 (the example's place in the global batch), `stop` [batch] int32, with
   `augment.flip_alternate` `mirror` [batch] bool (which images are mirrored) and, where examples may be bad, `mask`
   [batch] bool (False: the image is blank and counts for nothing but the batch norm, which sees a picture of the mean colour). It returns the next state and scalar metrics over the global
-  batch: `loss` (with smoothing, class weights, teacher and penalties), `accuracy` (of the label of larger weight), `gradient_norm` (of the update, before clipping),
+  batch: `loss` (with smoothing, class weights, teacher and penalties), `accuracy` (of the label of larger weight; of several classes an image it is `exact_match`), `gradient_norm` (of the update, before clipping),
   `learning_rate`, and `stop`, more than 0 where any `stop` of any device was.
 
   With a teacher, see `imgclf.teacher`, a function of its variables and normalised images that returns its logits, it
@@ -120,6 +120,7 @@ def make_train_step(
   leave_out_bad = config["train"]["max_bad_steps"] > 0
   dtype = jnp.dtype(config["model"]["dtype"])
   share, temperature = config["distill"]["weight"], config["distill"]["temperature"]
+  share_right = "exact_match" if multilabel.is_on(config) else "accuracy"
 
   def loss_and_aux(params, batch_stats, taught, images, targets, keys, weights):
     kept = frozen.statistics_kept(rates.frozen_norms(params, batch_stats, config))
@@ -130,7 +131,7 @@ def make_train_step(
         variables, images, train=True, keys=keys, mutable=["batch_stats"]
       )
     each = losses.training_loss(logits, targets, config["train"], class_weights)
-    told = {"accuracy": jnp.argmax(logits, axis=1) == targets.main()}
+    told = {share_right: losses.are_right(logits, targets)}
     if taught is not None:
       told["distillation_loss"] = losses.distillation(logits, taught, temperature)
       each = (1 - share) * each + share * told["distillation_loss"]
@@ -299,8 +300,12 @@ def make_eval_step(
   without smoothing, `predicted` [batch] int32, `in_top5` [batch] bool, `confidence` [batch] float32 (the
   predicted class's probability), `probabilities` and `logits` [batch, classes] float32. With `features` also that:
   [batch, n] float32, what the head is given (the model's feature `pre_logits`).
+
+  Of several classes an image `label` is [batch, classes] uint8, probabilities are sigmoids, `loss` is the binary
+  cross-entropy, the mean over classes, and there is no `predicted`, `in_top5` and `confidence`.
   """
   dtype = jnp.dtype(config["model"]["dtype"])
+  several = multilabel.is_on(config)
 
   def eval_step(variables, batch: Batch) -> dict[str, jax.Array]:
     def apply(pixels: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -312,6 +317,13 @@ def make_eval_step(
 
     logits, handed = augment.over_views(apply, batch["image"], config["eval"]["tta"])
     logits = logits / temperature
+    if several:
+      return {
+        "loss": losses.binary_cross_entropy(logits, batch["label"]).astype(jnp.float32),
+        "probabilities": jax.nn.sigmoid(logits).astype(jnp.float32),
+        "logits": logits.astype(jnp.float32),
+        **handed,
+      }
     probabilities = jax.nn.softmax(logits).astype(jnp.float32)
     _, best = jax.lax.top_k(logits, min(5, logits.shape[1]))
     return {

@@ -178,8 +178,13 @@ def evaluation_line(split: str, step: int, figures: Mapping[str, Any]) -> str:
   Args:
     split: the split's name.
     step: training steps behind the evaluated weights.
-    figures: as `imgclf.metrics.figures` returns them.
+    figures: as `imgclf.metrics.figures` returns them, or `imgclf.multilabel_metrics.figures`.
   """
+  if "mAP" in figures:
+    return (
+      f"{split} @ step {step}: mAP {percent(_number(figures['mAP']))}  "
+      f"exact match {percent(figures['exact_match'])}  loss {_number(figures['loss']):.4f}  n {figures['n']}"
+    )
   return (
     f"{split} @ step {step}: accuracy {percent(figures['accuracy'])}  "
     f"top-5 {percent(figures['top5_accuracy'])}  loss {figures['loss']:.4f}  n {figures['n']}"
@@ -191,16 +196,20 @@ def evaluation_summary(
 ) -> None:
   """Prints an evaluation: its line, the averages, and a table of the classes.
 
-  Of more than 20 classes it shows the 10 with the lowest F1 among those that have examples.
+  Of more than 20 classes it shows the 10 with the lowest F1 among those that have examples, or those with the lowest
+  average precision where images have several classes.
 
   Args:
-    figures: as `imgclf.metrics.figures` returns them.
+    figures: as `imgclf.metrics.figures` returns them, or `imgclf.multilabel_metrics.figures`.
     split: the split's name.
     step: training steps behind the evaluated weights.
     console: where to print; left out: stdout.
   """
   console = console or make_console()
   print_line(evaluation_line(split, step, figures), console=console)
+  if "mAP" in figures:
+    _set_summary(figures, console)
+    return
   print_line(
     f"macro precision {percent(figures['precision_macro'])}  "
     f"recall {percent(figures['recall_macro'])}  F1 {percent(figures['f1_macro'])}  "
@@ -220,6 +229,39 @@ def evaluation_summary(
     shares = (percent(row[key]) for key in ("precision", "recall", "f1"))
     table.add_row(Text(name), f"{row['n']:,}", *shares)
   console.print(table)
+
+
+def _set_summary(figures: Mapping[str, Any], console: Console) -> None:
+  """The rest of a summary, of images with several classes each."""
+  print_line(
+    f"F1 micro {percent(figures['f1_micro'])}  macro {percent(figures['f1_macro'])}  "
+    f"macro precision {percent(figures['precision_macro'])}  recall {percent(figures['recall_macro'])}",
+    console=console,
+  )
+  rows = figures["per_class"]
+  if len(rows) > MAX_CLASSES:
+    seen = [row for row in rows if row["n"] > 0]
+    # What is no number is the worst.
+    worst = sorted(
+      seen, key=lambda row: -1.0 if row["average_precision"] is None else row["average_precision"]
+    )
+    rows = worst[:WORST_CLASSES]
+    print_line(
+      f"The {len(rows)} classes with the lowest average precision (AP), of {len(seen)} with examples:",
+      console=console,
+    )
+  table = _table(console, "class", "n", "AP", "precision", "recall", "F1")
+  for row in rows:
+    name = shorten(printable(row["name"], console.encoding), WIDTH - 53)
+    ap = "-" if row["average_precision"] is None else percent(row["average_precision"])
+    shares = (percent(row[key]) for key in ("precision", "recall", "f1"))
+    table.add_row(Text(name), f"{row['n']:,}", ap, *shares)
+  console.print(table)
+
+
+def _number(value: float | None) -> float:
+  """What was NaN before it was written as JSON."""
+  return math.nan if value is None else value
 
 
 def parameter_table(parameters: Any, *, console: Console | None = None) -> None:

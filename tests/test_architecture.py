@@ -28,7 +28,7 @@ LAYERS = (
     *("imgclf.data", "imgclf.memory", "imgclf.sweep_picture"),
   ),
   ("imgclf.saving",),
-  ("imgclf.array_files",),
+  ("imgclf.array_files", "imgclf.multilabel_metrics"),
   (
     *(
       "imgclf.models",
@@ -51,7 +51,7 @@ LAYERS = (
   ("imgclf.config",),
   ("imgclf.schema",),
   ("imgclf.augment_schema", "imgclf.optimizer_schema"),
-  ("imgclf.fields", "imgclf.rules"),
+  ("imgclf.fields", "imgclf.rules", "imgclf.multilabel"),
   ("imgclf.errors", "imgclf.text", "imgclf.cpu"),
 )
 LAYER_OF = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}

@@ -9,7 +9,7 @@ import io
 import os
 import re
 
-from imgclf.data import files
+from imgclf.data import files, label_sets
 from imgclf.data.files import SPLIT_NAMES, FileSource
 from imgclf.errors import UserError
 
@@ -65,7 +65,7 @@ class _Links:
 
 
 def read(
-  path: str, max_bytes: int | None = None
+  path: str, max_bytes: int | None = None, label_separator: str = ""
 ) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
   """Reads a table of image files.
 
@@ -73,7 +73,8 @@ def read(
   class name; `split` is train, validation (or val, valid) or test. Without that column the files are
   split 80 / 10 / 10 by a hash of the path from the table's folder. Text is UTF-8, with or without a byte order
   mark; spaces around a cell do not count. A relative path may say `..`, but no link may lead out of the
-  table's folder. Of a file larger than `max_bytes`, so many bytes and one more are read.
+  table's folder. Of a file larger than `max_bytes`, so many bytes and one more are read. With a `label_separator`
+  a label is any number of class names with that between two.
 
   Returns:
     The class names in the order of `class_order`; the splits; notes on what was passed over.
@@ -84,6 +85,7 @@ def read(
   where = f"csv:{path}"
   path = os.path.realpath(os.path.expanduser(path))
   root = os.path.dirname(path)
+  separator = files.normal(label_separator)
   rows = _rows(where, path)
   _, header = next(rows, (0, []))
   columns = [cell.lower() for cell in header]
@@ -96,7 +98,7 @@ def read(
       )
   place = {column: columns.index(column) for column in COLUMNS if column in columns}
   paths: list[str] = []
-  classes_of: list[str] = []
+  classes_of: list[str | tuple[str, ...]] = []
   splits_of: list[str] = []
   lines: dict[str, int] = {}
   links = _Links(root)
@@ -107,7 +109,7 @@ def read(
         f"{at}: cells: {len(cells)}, but the header has {len(columns)}; put cells with commas in quotes"
       )
     name, label = cells[place["path"]], files.normal(cells[place["label"]])
-    if not name or not label:
+    if not name or not (label or label_separator):
       raise UserError(f"{at}: the {'path' if not name else 'label'} is empty; fill it in")
     if "split" in place:
       given = cells[place["split"]]
@@ -131,9 +133,11 @@ def read(
     lines[file] = line
     # Relative where it can be, so that moving the whole folder moves no file to another split.
     paths.append(os.path.relpath(file, root) if file.startswith(root + os.sep) else file)
-    classes_of.append(label)
+    classes_of.append(label_sets.names(label, separator, at) if separator else label)
   if not paths:
     raise UserError(f"{where}: lists no images; add a line such as cats/1.jpg,cat")
+  if not any(classes_of):
+    raise UserError(f"{where}: no image has a class; name the classes in the column label")
   classes, found, notes = files.sources(
     root, paths, classes_of, splits_of if "split" in place else None, class_order, max_bytes
   )

@@ -78,7 +78,10 @@ def open(dataset_config: Mapping[str, Any]) -> Dataset:
     if not path:
       raise UserError(f"config.dataset.name={name}: gives no path; write {kind}:PATH")
     limit = headers.max_bytes(dataset_config["max_pixels"])
-    classes, sources, notes = (folders if kind == "folder" else csv_files).read(path, limit)
+    if kind == "folder":
+      classes, sources, notes = folders.read(path, limit)
+    else:
+      classes, sources, notes = csv_files.read(path, limit, dataset_config["label_separator"])
     return Dataset(name, classes, sources, tuple(notes))
   if not tfds_sets.REFERENCE.fullmatch(name):
     near = difflib.get_close_matches(kind.lower(), KINDS, 1, 0.6)

@@ -6,12 +6,14 @@ Knows neither folders nor CSV files; imgclf/data/folders.py and imgclf/data/csv_
 from collections.abc import Callable, Iterable, Sequence
 import errno
 import hashlib
+import itertools
 import os
 import stat
 import unicodedata
 
 import numpy as np
 
+from imgclf.data import label_sets
 from imgclf.data.sources import Record
 from imgclf.errors import UserError
 
@@ -108,7 +110,7 @@ class FileSource:
 
   @property
   def labels(self) -> np.ndarray:
-    """[n] int32, in order."""
+    """[n] int32 or, of several classes an image, [n, classes] uint8, in order."""
     return self._labels
 
   def name(self, index: int) -> str:
@@ -130,14 +132,15 @@ class FileSource:
         raise UserError(
           f"{path}: can't be read ({error.strerror}); restore it, or start again without it"
         ) from None
-      records.append(Record(data, int(self._labels[index]), path))
+      label = self._labels[index]
+      records.append(Record(data, label if label.ndim else int(label), path))
     return records
 
 
 def sources(
   root: str,
   paths: Sequence[str],
-  classes_of: Sequence[str],
+  classes_of: Sequence[str | tuple[str, ...]],
   splits_of: Sequence[str] | None,
   order: Callable[[Iterable[str]], list[str]] = sorted,
   max_bytes: int | None = None,
@@ -147,7 +150,7 @@ def sources(
   Args:
     root: the folder that the paths are relative to.
     paths: of the files, with `/` between their parts.
-    classes_of: the class name of each file.
+    classes_of: the class name of each file; or the names of each.
     splits_of: the split of each file; None: by hash, 80 / 10 / 10.
     order: puts class names in order.
     max_bytes: no more than this and one is read of a file.
@@ -155,9 +158,7 @@ def sources(
   Returns:
     The class names, the sources of the splits that are not empty, and notes on what is worth knowing.
   """
-  classes = tuple(order(set(classes_of)))
-  number = {name: label for label, name in enumerate(classes)}
-  labels = np.fromiter((number[name] for name in classes_of), np.int32, len(paths))
+  classes, labels = _numbered(classes_of, order)
   digest = digests(paths)
   if splits_of is None:
     split = split_numbers(digest)
@@ -171,11 +172,28 @@ def sources(
       found[name] = FileSource(root, [paths[i] for i in members], labels[members], max_bytes)
   notes = []
   if "train" in found:
-    seen = set(np.unique(found["train"].labels).tolist())
-    unseen = [name for label, name in enumerate(classes) if label not in seen]
+    unseen = [
+      name
+      for name, count in zip(classes, label_sets.counts(found["train"].labels, len(classes)))
+      if not count
+    ]
     if unseen:
       notes.append(f"classes without an image in train: {len(unseen)} ({some(unseen)})")
   return classes, found, notes
+
+
+def _numbered(
+  classes_of: Sequence[str | tuple[str, ...]],
+  order: Callable[[Iterable[str]], list[str]],
+) -> tuple[tuple[str, ...], np.ndarray]:
+  """Returns the class names, and labels as `FileSource` has them."""
+  several = len(classes_of) > 0 and isinstance(classes_of[0], tuple)
+  sets = [names if isinstance(names, tuple) else (names,) for names in classes_of]
+  classes = tuple(order(set(itertools.chain.from_iterable(sets))))
+  number = {name: label for label, name in enumerate(classes)}
+  if several:
+    return classes, label_sets.multi_hot(sets, number)
+  return classes, np.fromiter((number[name] for (name,) in sets), np.int32, len(sets))
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import grain
 import numpy as np
 
-from imgclf.data import crops, images
+from imgclf.data import crops, images, label_sets
 from imgclf.data.datasets import Record
 from imgclf.data.order import BalancedOrder, Order
 from imgclf.data.sources import Decoded
@@ -34,6 +34,11 @@ class TrainRecords(Records, Protocol):
   def labels(self) -> np.ndarray:
     """Returns the label of each, [n] integers."""
     ...
+
+
+def label_shape(records: Records) -> tuple[int, ...]:
+  """Returns the shape of one record's label: () or, where an image may have several classes, (classes,)."""
+  return getattr(records, "label_shape", ())
 
 
 def train_crop(config: Mapping[str, Any]) -> Callable[[Record, int], np.ndarray]:
@@ -192,8 +197,8 @@ def train_batches(
     allocate: where a batch's images go: of a shape and dtype, as `np.empty`.
 
   Returns:
-    A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32,
-    `position` [share] int32, the example's place in the global batch; with `augment.flip_alternate`, `mirror`
+    A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32 (or, of several
+    classes an image, [share, classes] uint8), `position` [share] int32, the example's place in the global batch; with `augment.flip_alternate`, `mirror`
     [share] bool, whether the image is to be mirrored; and, with `on_error`, `mask` [share] bool, False where it
     is blank.
   """
@@ -201,10 +206,11 @@ def train_batches(
   order = example_order(records, config)
   crop = train_crop(config)
   own = positions(config, process_index, process_count)
+  shape = label_shape(records)
 
   def batch(k: int) -> Batch:
     image = allocate((len(own), size, size, 3), np.uint8)
-    label = np.empty(len(own), np.int32)
+    label = label_sets.blank(len(own), shape)
     mask = np.ones(len(own), bool)
     examples = records.__getitems__(order.at(stream_places(config, k, own)).tolist())
     for row, (position, record) in enumerate(zip(own.tolist(), examples)):
@@ -250,17 +256,18 @@ def eval_batches(
       left out, its ImageError is raised.
 
   Returns:
-    A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32,
-    `index` [share] int64 (place in the split, -1 where the row only fills the batch) and `mask` [share] bool,
+    A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32 (or, of several
+    classes an image, [share, classes] uint8), `index` [share] int64 (place in the split, -1 where the row only fills the batch) and `mask` [share] bool,
     False where there is no image.
   """
   size, total = config["dataset"]["image_size"], len(records)
   crop = crop or eval_crop(config)
+  shape = label_shape(records)
 
   def batch(k: int) -> Batch:
     index = np.arange(k * batch_size + process_index, (k + 1) * batch_size, process_count)
     image = np.zeros((len(index), size, size, 3), np.uint8)
-    label = np.zeros(len(index), np.int32)
+    label = label_sets.blank(len(index), shape)
     mask = index < total
     for row, record in enumerate(records.__getitems__([int(i) for i in index[mask]])):
       try:
@@ -277,12 +284,18 @@ def eval_batches(
   return grain.MapDataset.range(-(-total // batch_size)).map(batch)
 
 
-def blank_batch(config: Mapping[str, Any], count: int) -> Batch:
-  """Returns a batch of no example, in the layout of `eval_batches`: `image`, `label`, `index`, `mask`."""
+def blank_batch(config: Mapping[str, Any], count: int, shape: tuple[int, ...] = ()) -> Batch:
+  """Returns a batch of no example, in the layout of `eval_batches`: `image`, `label`, `index`, `mask`.
+
+  Args:
+    config: the run's config.
+    count: rows.
+    shape: of a label, see `label_shape`.
+  """
   size = config["dataset"]["image_size"]
   return {
     "image": np.zeros((count, size, size, 3), np.uint8),
-    "label": np.zeros(count, np.int32),
+    "label": label_sets.blank(count, shape),
     "index": np.full(count, -1),
     "mask": np.zeros(count, bool),
   }

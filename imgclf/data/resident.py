@@ -5,15 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from imgclf.data import images, loader
+from imgclf.data import images, label_sets, loader
 
 # Records that a thread decodes at a time: reading several at once is three times faster than one by one.
 _CHUNK = 64
 
 
-def size(config: Mapping[str, Any], examples: int) -> int:
-  """Returns the bytes that the pixels of so many examples take."""
-  return examples * config["dataset"]["image_size"] ** 2 * 3
+def size(config: Mapping[str, Any], records: loader.Records) -> int:
+  """Returns the bytes that the pixels and labels of the records take."""
+  label = label_sets.blank(1, loader.label_shape(records)).nbytes
+  return len(records) * (config["dataset"]["image_size"] ** 2 * 3 + label)
 
 
 def decode(
@@ -32,14 +33,14 @@ def decode(
     first: how many records to decode, from the first one on; none: all.
 
   Returns:
-    `image` [n, size, size, 3] uint8, `label` [n] int32 and, with `on_error`, `mask` [n] bool, all in the order
+    `image` [n, size, size, 3] uint8, `label` [n] int32 (or [n, classes] uint8) and, with `on_error`, `mask` [n] bool, all in the order
     of the split and as `train_batches` has them of an example; where the training crop is random on the host, as
     evaluation has them.
   """
   total = len(records) if first is None else min(first, len(records))
   side = config["dataset"]["image_size"]
   image = np.empty((total, side, side, 3), np.uint8)
-  label, mask = np.empty(total, np.int32), np.empty(total, bool)
+  label, mask = label_sets.blank(total, loader.label_shape(records)), np.empty(total, bool)
 
   def left_out(index: int, error: images.ImageError) -> None:
     assert on_error is not None

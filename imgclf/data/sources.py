@@ -8,9 +8,11 @@ import bisect
 from collections.abc import Sequence
 import dataclasses
 import itertools
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+
+from imgclf.data import label_sets
 
 # Records that are read at once where all are: three times faster than one by one.
 _CHUNK = 256
@@ -22,12 +24,12 @@ class Record:
 
   Attributes:
     data: the image file's bytes, as stored.
-    label: index into the data set's class names.
+    label: index into the data set's class names; of several classes an image [classes] uint8, 1 where one is there.
     name: what an error message calls it: a path, or `cifar10/train[123]`.
   """
 
   data: bytes
-  label: int
+  label: int | np.ndarray
   name: str
 
 
@@ -57,7 +59,8 @@ class Source(Protocol):
   def read(self, indices: Sequence[int]) -> list[Record]:
     """Reads examples by their place in the split, in the order asked for.
 
-    A source that knows the label of each without reading it has `labels` too, [n] integers.
+    A source that knows the label of each without reading it has `labels` too, [n] integers; one with several classes
+    an image has them as [n, classes] uint8.
     """
     ...
 
@@ -73,22 +76,31 @@ class Records:
     self._parts = tuple(parts)
     self._ends = list(itertools.accumulate(stop - start for _, start, stop in self._parts))
     self._labels: np.ndarray | None = None
+    labels: Any = getattr(parts[0][0], "labels", None) if parts else None
+    self._label_shape = () if labels is None else np.shape(labels)[1:]
+
+  @property
+  def label_shape(self) -> tuple[int, ...]:
+    """Shape of one record's label: () where an image has one class, (classes,) where it may have several."""
+    return self._label_shape
 
   def __len__(self) -> int:
     return self._ends[-1] if self._ends else 0
 
   def labels(self) -> np.ndarray:
-    """Returns the label of each record, [n] int32: looked up once, which reads all of a set that has no list of them.
+    """Returns the label of each record, [n] int32 or, of several classes an image, [n, classes] uint8.
+
+    They are looked up once, which reads all of a set that has no list of them.
 
     Raises:
       UserError: naming a record that can't be read.
     """
     if self._labels is None:
-      found = [np.empty(0, np.int32)]
+      found = [label_sets.blank(0, self.label_shape)]
       for source, start, stop in self._parts:
         listed = getattr(source, "labels", None)
         if listed is not None:
-          found.append(np.asarray(listed[start:stop], np.int32))
+          found.append(np.asarray(listed[start:stop], found[0].dtype))
           continue
         for begin in range(start, stop, _CHUNK):
           records = source.read(range(begin, min(begin + _CHUNK, stop)))

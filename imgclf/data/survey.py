@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imgclf.data import images, loader
+from imgclf.data import images, label_sets, loader
 from imgclf.data.datasets import KINDS, Dataset
 from imgclf.data.files import IMAGE_SUFFIXES
 from imgclf.data.sources import Record, Source
@@ -38,7 +38,7 @@ class Split:
   """Facts of one split, by place.
 
   Attributes:
-    label: [n] int32, -1 where the record can't be read.
+    label: [n] int32, -1 where the record can't be read; of several classes an image [n, classes] uint8.
     width: [n] int32, upright; 0 where there is no picture.
     height: [n] int32, likewise.
     kind: [n] int32, an index into `Survey.kinds`; -1 where there is no picture.
@@ -58,13 +58,14 @@ class Split:
   misnamed: list[int] = dataclasses.field(default_factory=list)
 
   @classmethod
-  def of(cls, size: int) -> "Split":
-    """Makes room for the facts of so many records."""
+  def of(cls, size: int, shape: tuple[int, ...] = ()) -> "Split":
+    """Makes room for the facts of so many records, whose labels have this shape."""
 
     def ints(fill: int) -> np.ndarray:
       return np.full(size, fill, np.int32)
 
-    return cls(ints(-1), ints(0), ints(0), ints(-1), np.zeros((size, 2), np.uint64))
+    label = label_sets.blank(size, shape) if shape else ints(-1)
+    return cls(label, ints(0), ints(0), ints(-1), np.zeros((size, 2), np.uint64))
 
 
 @dataclasses.dataclass
@@ -89,7 +90,7 @@ class Survey:
 
 
 class _Fact(NamedTuple):
-  label: int = -1
+  label: int | np.ndarray | None = None
   size: tuple[int, int] = (0, 0)
   kind: tuple[str, str] | None = None
   digest: bytes = bytes(16)
@@ -116,7 +117,8 @@ def survey(
     in_train: for each split, [n] bool: what belongs to the train role.
     advance: called with a number of records when so many more are done.
   """
-  found = Survey({name: Split.of(size) for name, size in dataset.splits.items()})
+  shape = loader.label_shape(dataset.records(next(iter(dataset.splits))))
+  found = Survey({name: Split.of(size, shape) for name, size in dataset.splits.items()})
   numbers: dict[tuple[str, str], int] = {}
   look = _Look(dataset, config)
 
@@ -153,7 +155,8 @@ def _note(
   """Writes the facts of a chunk down; returns how many there are."""
   facts, split = future.result(), found.splits[name]
   for place, fact in enumerate(facts, start):
-    split.label[place] = fact.label
+    if fact.label is not None:
+      split.label[place] = fact.label
     split.width[place], split.height[place] = fact.size
     split.digest[place] = np.frombuffer(fact.digest, ">u8")
     if fact.kind is not None:

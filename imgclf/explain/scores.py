@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from imgclf import multilabel
 from imgclf.errors import UserError
 from imgclf.explain.network import (
   Network,
@@ -68,6 +69,7 @@ def deletion_insertion(
     UserError: for an impossible option.
     ValueError: if there is not one map of an image's size for each image.
   """
+  multilabel.refuse(run.config, "deletion_insertion", "look at the maps themselves")
   images, classes = np.asarray(images), np.asarray(classes, np.int32)
   batch, size = images.shape[:2]
   if np.shape(heatmaps) != images.shape[:3]:

@@ -144,6 +144,11 @@ def _print(report: Mapping[str, Any], seconds: float, console: tables.Console) -
       numbers = ", ".join(f"{value:.4f}" for value in train[name])
       say(f"  config.augment.{name} = ({numbers})")
   _print_classes(report, console)
+  for part, labels in report.get("labels_per_image", {}).items():
+    say(
+      f"classes an image in {part}: {labels['mean']:.2f} in the mean; "
+      + ", ".join(f"{size} in {n:,}" for size, n in labels["images"].items())
+    )
   _print_list(
     "files whose ending is that of another format",
     [f"{_shown(report, row)} ({row['format']})" for row in report["misnamed"]],

@@ -4,9 +4,9 @@ import os
 from typing import Any
 
 from imgclf import config as configs
-from imgclf import metrics, parallel, progress, steps
+from imgclf import parallel, progress, steps
 from imgclf.data import datasets
-from imgclf.judge import judge, refuse_changed, split_batches, split_records
+from imgclf.judge import figures, refuse_changed, split_batches, split_records
 from imgclf.run import Run, load
 
 
@@ -39,14 +39,14 @@ def evaluate_run(
   records = split_records(config, source, split)
   eval_step = parallel.pmap(steps.make_eval_step(run.model, config, run.temperature))
   variables = parallel.replicate(run.variables)
-  predictions = judge(eval_step, variables, split_batches(records, config), len(records), label_map)
-  figures = metrics.figures(predictions, run.classes)
+  batches = split_batches(records, config)
+  counted = figures(config, run.classes, eval_step, variables, batches, len(records), label_map)
   result = {
     "split": split,
     "step": run.step,
     "temperature": run.temperature,
     "tta": config["eval"]["tta"],
-    **figures,
+    **counted,
   }
   if dataset is not None:
     result["dataset"] = config["dataset"]["name"]
@@ -79,7 +79,8 @@ def run(
 
   Returns:
     split, step, temperature, tta, n, loss, accuracy, top5_accuracy, precision_macro, recall_macro, f1_macro,
-    ece, per_class, confusion_matrix; see `imgclf.metrics.figures`. The temperature is that of the run's calibration,
+    ece, per_class, confusion_matrix; see `imgclf.metrics.figures`. Of several classes an image see
+    `imgclf.multilabel_metrics.figures`. The temperature is that of the run's calibration,
     1 where there is none; loss and ece are with it.
 
   Raises:

@@ -5,7 +5,7 @@ import contextlib
 import os
 import time
 
-from imgclf import prediction, prediction_files, progress, tables
+from imgclf import multilabel, prediction, prediction_files, progress, tables
 from imgclf.data import image_paths, inputs
 from imgclf.errors import UserError
 from imgclf.explain.folder import Pictures
@@ -34,8 +34,10 @@ def run(
     output: a file that ends in .csv, .jsonl or .parquet, see `imgclf.prediction_files.writer`; none: the
       answers are printed.
     step: `best`, `latest` or a step's number.
-    top_k: classes told for each image.
-    threshold: an image whose best probability is below it is none of these.
+    top_k: classes told for each image; where it may have several, all are told in files, and on the screen those that
+      reach the threshold.
+    threshold: an image whose best probability is below it is none of these; where it may have several classes, it has
+      those that reach it, left out 1/2.
     features: write what the head is given, too; not to CSV.
     explain: one of `imgclf.explain.METHODS`: show what speaks for each image's most probable class.
     explain_dir: a folder for these pictures; see `imgclf.explain.folder`.
@@ -58,17 +60,23 @@ def run(
   pictures = Pictures(explain, explain_dir) if explaining else None
   restored = load(workdir, step)
   files = inputs.of_files(listed, restored.config["dataset"])
-  teller = prediction.Teller(restored.classes, top_k, threshold)
+  sets = None
+  if multilabel.is_on(restored.config):
+    separator = restored.config["dataset"]["label_separator"]
+    sets = prediction_files.LabelSets(restored.classes, separator)
+  told_classes = top_k if sets is None or path is None else len(restored.classes)
+  teller = prediction.teller(restored.config, restored.classes, told_classes, threshold)
   console = tables.make_console(quiet=quiet)
   predicted, began = 0, time.perf_counter()
   with contextlib.ExitStack() as open_files:
     if path is None:
-      labels = [*restored.classes, *([prediction.NONE_OF_THESE] if threshold is not None else [])]
+      none = [] if teller.threshold is None else [prediction.NONE_OF_THESE]
+      labels = [*restored.classes, *none]
       write = _printer(tables.PredictionTable(files.names, labels, console=console))
     else:
       size = restored.classifier.feature_size if features else None
       write = open_files.enter_context(
-        prediction_files.writer(path, threshold=threshold is not None, features=size)
+        prediction_files.writer(path, threshold=threshold is not None, features=size, sets=sets)
       )
     advance = open_files.enter_context(progress.counting(len(files), console=console))
     for answers in restored.classifier.answers(files, features=features):
@@ -103,7 +111,8 @@ def _printer(table: tables.PredictionTable) -> prediction_files.Write:
       elif told.is_none:
         table.add(told.name, prediction.NONE_OF_THESE, None, told.top)
       else:
-        table.add(told.name, told.top[0].label, told.top[0].probability, told.top[1:])
+        first, *others = told.labels or told.top
+        table.add(told.name, first.label, first.probability, others)
     table.print()
 
   return write

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from imgclf import explain, parallel
+from imgclf import explain, multilabel, parallel
 from imgclf.errors import UserError
 from imgclf.output import checked, write_whole
 from imgclf.reporting import assembly, facts, page
@@ -52,6 +52,9 @@ def run(
   folder = RunFolder(workdir)
   path = folder.report if output is None else checked(output, [".html"])
   restored = load(workdir, step, calibrated=False)
+  multilabel.refuse(
+    restored.config, "--mode=report", "--mode=eval tells its figures, of each class as well"
+  )
   other = None if compare is None else _other(compare)
   again = {
     "split": split,
@@ -87,7 +90,9 @@ def _grad_cam(run: Run, images: np.ndarray, labels: np.ndarray) -> list[np.ndarr
 
 def _other(compare: str | os.PathLike) -> Run:
   try:
-    return load(compare, calibrated=False)
+    other = load(compare, calibrated=False)
+    multilabel.refuse(other.config, "the other run", "compare one that is like this")
+    return other
   except UserError as error:
     text = str(error).removeprefix(f"--workdir={RunFolder(compare).path}: ")
     raise UserError(f"--compare={os.fspath(compare)}: {text}") from None

@@ -30,6 +30,7 @@ def section(**changes):
     "max_pixels": 1000,
     "image_key": "image",
     "label_key": "label",
+    "label_separator": "",
   }
   return ml_collections.ConfigDict({**fields, **changes})
 
