@@ -13,6 +13,9 @@ from imgclf.text import printable
 # Classes that the card lists; `export.json` has all.
 _MOST_CLASSES = 20
 
+# Key of a record: true where an image has several classes, each with a probability of its own; else left out.
+SEVERAL = "several_classes"
+
 
 def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns how evaluation makes pixels of an image file, and what of it is inside the exported function.
@@ -48,6 +51,7 @@ def script(record: Mapping[str, Any], load: str) -> str:
     load: the format's own lines, which define `probabilities(pixels)`.
   """
   before = record["preprocessing"]["before"]
+  told = "np.flatnonzero(row >= 0.5)" if record.get(SEVERAL) else "np.argsort(-row)[:5]"
   return f"""\
 import json
 
@@ -68,7 +72,7 @@ pixels = np.stack([crop("photo.jpg")])  # uint8; as many images as you like
 with open("{RECORD}", encoding="utf-8") as file:
   classes = json.load(file)["classes"]
 for row in probabilities(pixels):
-  for label in np.argsort(-row)[:5]:
+  for label in {told}:
     print(f"{{row[label]:7.2%}}  {{classes[label]}}")
 """
 
@@ -123,7 +127,7 @@ def card(
     f"3. Cut the {size} x {size} pixels in the centre out, the odd pixel being left over at the end.\n"
     f"4. Inside: (pixels / 255 - {inside['mean']}) / {inside['std']}, channel by channel.",
     "## Limits",
-    "- Every image gets one of the classes; there is no answer for what is none of them.\n"
+    f"- {_ANSWERS[bool(record.get(SEVERAL))]}\n"
     f"- {_confidence(record['temperature'])}\n"
     "- It computes in float32 with products of full precision. It was verified on the machine that "
     "exported it, on no other.",
@@ -145,20 +149,35 @@ def _classes(classes: Sequence[str]) -> str:
   return listed + (f"\n\nand {left:,} more in `{RECORD}`." if left > 0 else "")
 
 
+# Of one class an image, and of several: what the card says of answers, and which shares it tells by which names.
+_ANSWERS = (
+  "Every image gets one of the classes; there is no answer for what is none of them.",
+  "Every class has a probability of its own, and an image is said to have those of 0.5 or more; none may be.",
+)
+_SHARES = (
+  {"accuracy": "accuracy", "top-5": "top5_accuracy", "macro F1": "f1_macro"},
+  {"mAP": "mAP", "exact match": "exact_match", "macro F1": "f1_macro"},
+)
+
+
 def _figures(evaluations: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> str:
   if not evaluations:
     return "None: this step was not evaluated before it was exported (`--mode=eval`)."
-  head = ("split", "images", "accuracy", "top-5", "macro F1", "loss", "ECE")
+  several = bool(record.get(SEVERAL))
+  calibration = ("loss",) if several else ("loss", "ECE")
+  shares = _SHARES[several]
+  head = ("split", "images", *shares, *calibration)
   rows = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
   for found in evaluations:
     # Loss and calibration are those of a temperature; accuracy is the same with any.
     same = found.get("temperature", 1.0) == record["temperature"]
     figures = [
       _figure(found.get("n"), ","),
-      *(_figure(found.get(name), ".2%") for name in ("accuracy", "top5_accuracy", "f1_macro")),
+      *(_figure(found.get(name), ".2%") for name in shares.values()),
       _figure(found.get("loss") if same else None, ".4f"),
-      _figure(found.get("ece") if same else None, ".2%"),
     ]
+    if not several:
+      figures.append(_figure(found.get("ece") if same else None, ".2%"))
     rows.append(f"| {_code(found.get('split'))} | {' | '.join(figures)} |")
   return "\n".join(rows)
 

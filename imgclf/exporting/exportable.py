@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imgclf import augment, models, named
+from imgclf import augment, models, multilabel, named
 
 Weights = dict[str, Any]
 
@@ -64,10 +64,11 @@ def exportable(
     config: a run's resolved config.
     classes: names by label.
     variables: the network's parameters and, where it has them, running statistics.
-    temperature: what logits are divided by before the softmax.
+    temperature: what logits are divided by before the softmax or, of several classes an image, the sigmoid.
   """
   model: Any = models.create({**config["model"], "dtype": DTYPE}, len(classes), axis_name=None)
   options = config["augment"]
+  activation = jax.nn.sigmoid if multilabel.is_on(config) else jax.nn.softmax
   leaves = jax.tree_util.tree_flatten_with_path(dict(variables))[0]
   paths = {"/".join(named.names(path)): named.names(path) for path, _ in leaves}
 
@@ -79,7 +80,7 @@ def exportable(
       for weight, view in augment.views(pixels, config["eval"]["tta"]):
         images = augment.eval_transform(view, options, jnp.dtype(DTYPE))
         logits = logits + weight * model.apply(tree, images, train=False)
-      return jax.nn.softmax(logits / temperature).astype(jnp.float32)
+      return activation(logits / temperature).astype(jnp.float32)
 
   return Exportable(
     probabilities=probabilities,

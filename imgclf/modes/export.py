@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from imgclf import config as configs
-from imgclf import exporting, models, parallel, steps
+from imgclf import exporting, models, multilabel, parallel, steps
+from imgclf.data import label_sets
 from imgclf.errors import UserError
 from imgclf.exporting import card, pixels, timm_folder, verification
 from imgclf.exporting import export_folder as folders
@@ -48,7 +49,7 @@ def run(
   Returns:
     format, max_difference, evaluation_difference, images, images_from, size_bytes, latency_ms,
     imgclf_latency_ms, device, classes, step, checkpoint, model, temperature, input, output, preprocessing, data,
-    versions, files and script; for `timm`, what there is of it, besides library and arrays. The first difference is that of the probabilities from evaluation's in float32, the
+    versions, files and script, and several_classes where images have several; for `timm`, what there is of it, besides library and arrays. The first difference is that of the probabilities from evaluation's in float32, the
     second from evaluation's in the type that the run computes in.
 
   Raises:
@@ -145,6 +146,7 @@ def _about(run: Run, carried: Exportable) -> dict[str, Any]:
     name = f"{kind}:{pathlib.Path(path).name}"
   return {
     "classes": list(carried.classes),
+    **({card.SEVERAL: True} if multilabel.is_on(run.config) else {}),
     "step": run.step,
     "checkpoint": run.checkpoint,
     "model": {
@@ -207,9 +209,10 @@ def _evaluation(model: Any, config: Mapping[str, Any], run: Run) -> verification
   """Returns evaluation's own step as a function of pixels."""
   step = jax.jit(steps.make_eval_step(model, config, run.temperature))
   variables = jax.device_put(run.variables)
+  shape = (len(run.classes),) if multilabel.is_on(config) else ()
 
   def probabilities(shown: np.ndarray) -> np.ndarray:
-    batch = {"image": shown, "label": np.zeros(len(shown), np.int32)}
+    batch = {"image": shown, "label": label_sets.blank(len(shown), shape)}
     return np.asarray(step(variables, batch)["probabilities"])
 
   return probabilities
