@@ -1,6 +1,6 @@
 """Several classes an image: collages of Fashion-MNIST, and how well a small network names all that is in each.
 
-    python benchmarks/multilabel.py --data_dir=DIR [--model=cnn] [--epochs=6] [--loss=binary]
+    python benchmarks/multilabel.py --data_dir=DIR [--model=cnn] [--epochs=3] [--loss=binary]
 
 DIR holds `fashion_mnist` as a prepared TFDS set. A collage is 2x2 fields of 28 px, each with a picture in three cases of
 four, else black; its label is the set of the classes in it, which may be empty. No picture is in two collages, and test
@@ -97,7 +97,7 @@ def main():
   parser.add_argument("--data_dir", required=True, help="of prepared TFDS sets")
   parser.add_argument("--model", default="cnn", help="see --mode=models")
   parser.add_argument("--loss", default="binary", choices=("binary", "focal"))
-  parser.add_argument("--epochs", type=float, default=6.0)
+  parser.add_argument("--epochs", type=float, default=3.0)
   parser.add_argument("--share", type=float, default=1.0, help="of the collages, to try it out")
   parser.add_argument("--seed", type=int, default=0, help="of the collages")
   parser.add_argument("--output", help="a JSON file for the figures")

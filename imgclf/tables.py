@@ -242,10 +242,9 @@ def _set_summary(figures: Mapping[str, Any], console: Console) -> None:
   if len(rows) > MAX_CLASSES:
     seen = [row for row in rows if row["n"] > 0]
     # What is no number is the worst.
-    worst = sorted(
-      seen, key=lambda row: -1.0 if row["average_precision"] is None else row["average_precision"]
-    )
-    rows = worst[:WORST_CLASSES]
+    known = [(_number(row["average_precision"]), row) for row in seen]
+    worst = sorted(known, key=lambda pair: -1.0 if math.isnan(pair[0]) else pair[0])
+    rows = [row for _, row in worst[:WORST_CLASSES]]
     print_line(
       f"The {len(rows)} classes with the lowest average precision (AP), of {len(seen)} with examples:",
       console=console,

@@ -12,7 +12,7 @@ from imgclf.data import images
 from imgclf.data.images import ImageError
 from imgclf.data.sources import Record
 from imgclf.interrupt import Abandoned
-from imgclf.judge import judge, split_batches
+from imgclf.judge import judge, judge_sets, split_batches
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,26 @@ def test_labels_of_another_set_become_those_of_the_run(eval_step):
   said = judge(eval_step, VARIABLES, [batch([0, 1, 2], [7, 7, 2], [0, 1, 2])], 3, label_map)
   assert said.label.tolist() == [2, 0, 1]
   assert said.in_top5.tolist() == [False, False, True]  # judged by the run's labels
+
+
+def test_several_classes_an_image_are_judged_once_each_and_by_the_runs_labels():
+  """A model whose logits of two classes are the red of the corner, and minus that."""
+
+  def step(variables, batch):
+    said = batch["image"][:, 0, 0, 0].astype("float32")[:, None]
+    return {"loss": batch["label"].sum(axis=1), "logits": said * np.array([1.0, -1.0])}
+
+  made = [
+    batch([1, 0, 2], [6, 5, 7], mask=[True, True, False]) | {"label": np.eye(3, 2, dtype=np.uint8)},
+    batch([3, -1, -1], [8, 0, 0]) | {"label": np.ones((3, 2), np.uint8)},
+  ]
+  said = judge_sets(parallel.pmap(step), {"more": np.zeros(1)}, made, 4, 2, np.array([1, 0]))
+  assert said.index.tolist() == [1, 0, 2, 3]
+  # The other set's first class is the run's second.
+  assert said.label.tolist() == [[0, 1], [1, 0], [0, 0], [1, 1]]
+  assert said.loss.tolist() == [1, 1, 0, 2]
+  assert said.logits.tolist() == [[6, -6], [5, -5], [7, -7], [8, -8]]
+  assert said.read.tolist() == [True, True, False, True]
 
 
 @pytest.mark.parametrize(("total", "found"), [(3, 2), (1, 2)])

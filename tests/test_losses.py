@@ -56,6 +56,49 @@ def test_the_label_of_more_weight_is_the_one_that_counts():
   assert losses.Targets(jnp.array([1, 2, 3])).main().tolist() == [1, 2, 3]
 
 
+def test_losses_of_several_classes_are_numpys_in_float64():
+  rng = np.random.default_rng(0)
+  logits = rng.normal(scale=3, size=(6, 4))
+  logits[0, :2] = [60, -60]  # p is 1 and 0 in float32
+  label, other = rng.integers(0, 2, (2, 6, 4)).astype(np.uint8)
+  share = rng.random(6)
+  targets = losses.Targets(
+    jnp.asarray(label), losses.Partner(jnp.asarray(other), jnp.asarray(share))
+  )
+  # The mix of the two rows, then a tenth of the way to 1/2.
+  t = 0.9 * ((1 - share[:, None]) * label + share[:, None] * other) + 0.05
+  log_p, log_q = -np.log1p(np.exp(-logits)), -np.log1p(np.exp(logits))
+  for loss, gamma in (("binary", 0.0), ("focal", 0.0), ("focal", 0.5), ("focal", 2.0)):
+    p, q = np.exp(log_p), np.exp(log_q)
+    expected = -(t * q**gamma * log_p + (1 - t) * p**gamma * log_q).mean(axis=1)
+    train = {"loss": loss, "focal_gamma": gamma, "label_smoothing": 0.1, "binary_threshold": None}
+    found = losses.training_loss(jnp.asarray(logits), targets, train)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    slope = jax.grad(lambda x: losses.training_loss(x, targets, train).sum())(jnp.asarray(logits))  # noqa: B023
+    assert np.isfinite(slope).all()
+  sharp = {"loss": "binary", "label_smoothing": 0.1, "binary_threshold": 0.5}
+  expected = -np.where(t > 0.5, log_p, log_q).mean(axis=1)
+  found = losses.training_loss(jnp.asarray(logits), targets, sharp)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_softmax_is_no_loss_of_several_classes():
+  train = {"loss": "softmax", "label_smoothing": 0.0}
+  with pytest.raises(ValueError, match="softmax is no loss of several classes"):
+    losses.training_loss(jnp.zeros((1, 2)), losses.Targets(jnp.ones((1, 2), jnp.uint8)), train)
+
+
+def test_an_answer_of_several_classes_is_right_where_all_are_said_and_no_other():
+  logits = jnp.array([[1.0, -1.0, 0.0], [1.0, -1.0, 2.0], [-1.0, -2.0, -3.0]])
+  label = jnp.array([[1, 0, 1], [1, 1, 1], [0, 0, 0]], jnp.uint8)
+  assert losses.are_right(logits, losses.Targets(label)).tolist() == [True, False, True]
+  partner = losses.Partner(label[::-1], jnp.array([0.6, 0.1, 0.4]))
+  # The first is more of the third's label, and that is none.
+  found = losses.are_right(logits, losses.Targets(label, partner))
+  assert found.tolist() == [False, False, True]
+  assert losses.are_right(logits, losses.Targets(jnp.array([0, 1, 0]))).tolist() == [1, 0, 1]
+
+
 def test_focal_loss_is_the_papers():
   # p = 0.9 and gamma = 2: a hundredth of the cross-entropy (Lin et al. 2017, section 3.2).
   logits = jnp.log(jnp.array([[0.9, 0.06, 0.04], [0.2, 0.5, 0.3]]))

@@ -49,6 +49,49 @@ def test_csv_has_a_row_for_each_class_and_one_of_rank_0_for_none_of_them(tmp_pat
     ]
 
 
+SETS = [
+  Prediction(
+    *("a.png", "cat", 0.75, (Guess("cat", 0.75), Guess("=dog", 0.5)), None),
+    probabilities=np.array([0.5, 0.75], np.float32),
+    labels=(Guess("cat", 0.75), Guess("=dog", 0.5)),
+  ),
+  TOLD[1],
+  Prediction(
+    *("-c.png", None, 0.25, (Guess("=dog", 0.25), Guess("cat", 0.1)), None),
+    probabilities=np.array([0.25, 0.1], np.float32),
+  ),
+]
+
+
+def test_of_several_classes_an_image_csv_is_a_table_with_a_probability_of_each(tmp_path):
+  sets = prediction_files.LabelSets(["=dog", "cat"], "|")
+  path = tmp_path / "x.csv"
+  with prediction_files.writer(path, threshold=False, features=None, sets=sets) as write:
+    write(SETS)
+  with open(path, newline="", encoding="utf-8") as file:
+    assert list(csv.reader(file)) == [
+      ["path", "label", "error", "p(=dog)", "p(cat)"],
+      ["a.png", "cat|=dog", "", "0.5", "0.75"],
+      ["gone.png", "", "gone.png: cannot be read (No such file or directory)", "", ""],
+      ["'-c.png", "", "", "0.25", "0.1"],
+    ]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_of_several_classes_an_image_the_other_files_list_those_that_it_has(tmp_path, ending):
+  sets = prediction_files.LabelSets(["=dog", "cat"], "|")
+  path = tmp_path / f"x.{ending}"
+  with prediction_files.writer(path, threshold=True, features=None, sets=sets) as write:
+    write(SETS)
+  if ending == "jsonl":
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+  else:
+    rows = parquet.read_table(path).to_pylist()
+  assert [row["labels"] for row in rows] == [["cat", "=dog"], [], []]
+  assert [len(row["predictions"]) for row in rows] == [2, 0, 2]
+  assert all("none_of_these" not in row for row in rows)
+
+
 def test_jsonl_has_an_object_for_each_image(tmp_path):
   text = written(tmp_path / "x.jsonl", features=3).read_text(encoding="utf-8")
   # The shortest decimals that are these float32.

@@ -8,6 +8,7 @@ from imgclf import preview
 from imgclf.data import images
 from imgclf.data.datasets import Record
 from imgclf.data.loader import train_batches, train_examples
+from imgclf.losses import Partner, Targets
 
 CLASSES = ("cat", "dög\x1b", "a name that is much too long to stand below a picture of that size")
 
@@ -111,3 +112,10 @@ def test_flips_that_alternate_begin_as_training_does_and_alternate(config):
     for step, picture in enumerate(row[1:]):
       side = row[0][:, ::-1] if mirrored ^ (step % 2 == 1) else row[0]
       np.testing.assert_array_equal(picture, side)
+
+
+def test_captions_name_all_classes_of_an_image_and_of_what_is_mixed_in():
+  label = np.array([[1, 1, 0], [0, 0, 0]], np.uint8)
+  assert preview._captions(Targets(label), "abc") == ["a, b", "no class"]
+  mixed = Targets(label, Partner(label[::-1], np.array([0.25, 0.0], np.float32)))
+  assert preview._captions(mixed, "abc") == ["75% a, b\n25% no class", "no class"]

@@ -1,6 +1,7 @@
 """What goes to the screen is exact, 80 columns wide, and safe whatever a name contains."""
 
 import io
+import math
 
 import jax
 import numpy as np
@@ -69,6 +70,32 @@ def test_a_summary_of_many_classes_shows_the_ten_worst_that_have_examples():
   assert lines[2] == "The 10 classes with the lowest F1, of 49 with examples:"
   # Class 0 has no example, so its F1 of 0 says nothing.
   assert [line.split()[0] for line in lines[4:]] == [f"name{i}" for i in range(1, 11)]
+
+
+SETS = {
+  **{"n": 360, "loss": 0.05124, "mAP": 0.98611, "exact_match": 0.5, "f1_micro": 0.75},
+  **{"f1_macro": 0.7, "precision_macro": 0.8, "recall_macro": 0.6},
+}
+
+
+def test_a_summary_of_several_classes_an_image_tells_average_precisions():
+  aps = [None, math.nan, *(i / 50 for i in range(2, 50))]
+  per_class = [row | {"average_precision": ap} for row, ap in zip(rows(50), aps)]
+  few = printed(tables.evaluation_summary, SETS | {"per_class": per_class[:4]}, "test", 300)
+  assert few.splitlines() == [
+    "test @ step 300: mAP 98.61%  exact match 50.00%  loss 0.0512  n 360",
+    "F1 micro 75.00%  macro 70.00%  macro precision 80.00%  recall 60.00%",
+    "class  n     AP  precision   recall     F1",
+    "name0  0      -     50.00%  100.00%  0.00%",
+    "name1  1   nan%     50.00%  100.00%  2.00%",
+    "name2  2  4.00%     50.00%  100.00%  4.00%",
+    "name3  3  6.00%     50.00%  100.00%  6.00%",
+  ]
+  many = printed(tables.evaluation_summary, SETS | {"per_class": per_class[::-1]}, "test", 300)
+  assert "The 10 classes with the lowest average precision (AP), of 49 with examples:" in many
+  assert [line.split()[0] for line in many.splitlines()[4:]] == [f"name{i}" for i in range(1, 11)]
+  null = tables.evaluation_line("test", 3, SETS | {"mAP": None, "loss": None})
+  assert null == "test @ step 3: mAP nan%  exact match 50.00%  loss nan  n 360"
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -1,5 +1,6 @@
 import os
 
+import numpy as np
 import pytest
 
 from imgclf.data import csv_files, files
@@ -103,6 +104,40 @@ def test_a_wrong_line_is_named_by_its_number(make, lines, message):
   assert str(caught.value).startswith(f"csv:{path}")
   assert message in str(caught.value)
   assert "\n" not in str(caught.value)
+
+
+def test_with_a_separator_a_cell_holds_any_number_of_classes(make):
+  lines = ["path,label,split", "0.png,dog|cafe\u0301,train", "1.png,,train", "2.png,cat,test"]
+  classes, found, notes = csv_files.read(make(*lines), None, "|")
+  assert classes == ("caf\u00e9", "cat", "dog")
+  assert notes == ["classes without an image in train: 1 (cat)"]
+  train = {record.data: record.label.tolist() for record in found["train"].read([0, 1])}
+  assert train == {b"image 0": [1, 0, 1], b"image 1": [0, 0, 0]}
+  assert found["train"].labels.dtype == np.uint8
+  assert found["test"].labels.tolist() == [[0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+  ("lines", "message"),
+  [
+    (["path,label", "0.png,a", "1.png,a|b|a"], "line 3: the label 'a|b|a' names 'a' twice"),
+    (["path,label", "0.png,a|"], "line 2: the label 'a|' has a name that is empty"),
+    (["path,label", "0.png,", "1.png,"], "no image has a class"),
+    (["path,label", ",a"], "line 2: the path is empty"),
+  ],
+)
+def test_a_wrong_cell_of_several_classes_is_named_by_its_line(make, lines, message):
+  path = make(*lines)
+  with pytest.raises(UserError) as caught:
+    csv_files.read(path, None, "|")
+  assert str(caught.value).startswith(f"csv:{path}")
+  assert message in str(caught.value)
+
+
+def test_without_a_separator_a_cell_is_one_class_whatever_it_holds(make):
+  classes, found, _ = csv_files.read(make("path,label,split", "0.png,a|b,train", "1.png,a,train"))
+  assert classes == ("a", "a|b")
+  assert sorted(found["train"].labels.tolist()) == [0, 1]
 
 
 def test_other_encodings_and_missing_tables_are_refused(make, tmp_path):

@@ -67,6 +67,18 @@ def test_figures_are_those_of_the_evaluations_that_there_are(record):
   assert "| `test` | 4,000 | 50.00% | 75.00% | 25.00% | 1.5000 | 12.50% |" in text(record, same)
 
 
+def test_of_several_classes_an_image_the_card_tells_map_and_no_best_class(record):
+  figures = {"mAP": 0.5, "exact_match": 0.75, "f1_macro": 0.25, "loss": 1.5}
+  same = {"split": "test", "n": 4000, "temperature": 1.5, **figures}
+  told = text(record | {card.SEVERAL: True}, same)
+  assert "| split | images | mAP | exact match | macro F1 | loss |" in told
+  assert "| `test` | 4,000 | 50.00% | 75.00% | 25.00% | 1.5000 |" in told
+  assert "an image is said to have those of 0.5 or more" in told
+  lines = card.script(record | {card.SEVERAL: True}, "").splitlines()
+  assert "  for label in np.flatnonzero(row >= 0.5):" in lines
+  assert "  for label in np.argsort(-row)[:5]:" in card.script(record, "").splitlines()
+
+
 def test_loss_and_calibration_at_another_temperature_are_left_out(record):
   other = {"split": "test", "n": 4, "temperature": 1.0, **FIGURES, "f1_macro": None}
   assert "| `test` | 4 | 50.00% | 75.00% | not known | not known | not known |" in text(

@@ -27,6 +27,16 @@ def test_logits_are_divided_by_the_temperature_before_the_softmax():
   assert found.dtype == np.float32
 
 
+def test_of_several_classes_an_image_each_has_a_sigmoid_of_its_own():
+  config, variables = linear()
+  config.dataset.label_separator = "|"
+  carried = exportable(config, ["no", "yes"], variables, 1.5)
+  pixels = np.full((1, 32, 32, 3), 7, np.uint8)
+  found = carried.probabilities(carried.weights, pixels)
+  # 1 / (1 + exp(0)) and 1 / (1 + exp(-3 / 1.5))
+  np.testing.assert_allclose(found, [[0.5, 0.88079708]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("tta", ["flip", "flip_translate"])
 def test_the_views_of_an_image_are_those_of_evaluation(tta):
   config = configs.default_config()
