@@ -295,6 +295,26 @@ def test_an_evaluation_step_says_what_numpy_says():
   np.testing.assert_allclose(result["confidence"], p.max(axis=1), rtol=1e-4)
 
 
+def test_an_evaluation_step_of_several_classes_says_the_sigmoids_of_the_mean_view():
+  config = lenet_config()
+  config.dataset.label_separator, config.eval.tta = "|", "flip"
+  model, begin, _ = make(config)
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), begin.params)
+  label = rng.integers(0, 2, (4, CLASSES)).astype(np.uint8)
+  batch = random_batch(4, 32) | {"label": label}
+  result = steps.make_eval_step(model, config, 1.5)({"params": params}, batch)
+  mean, std = (np.array(config.augment[name]) for name in ("mean", "std"))
+  images = (batch["image"] / 255 - mean) / std
+  views = [images, images[:, :, ::-1]]
+  logits = [model.apply({"params": params}, view.astype(np.float32)) for view in views]
+  p = 1 / (1 + np.exp(-np.mean(np.asarray(logits, np.float64), axis=0) / 1.5))
+  assert set(result) == {"loss", "probabilities", "logits"}
+  np.testing.assert_allclose(result["probabilities"], p, rtol=1e-4)
+  expected = -np.where(label, np.log(p), np.log1p(-p)).mean(axis=1)
+  np.testing.assert_allclose(result["loss"], expected, rtol=1e-4)
+
+
 def test_features_are_handed_out_only_where_they_are_asked_for():
   config = lenet_config()
   model, begin, _ = make(config)

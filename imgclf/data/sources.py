@@ -65,6 +65,12 @@ class Source(Protocol):
     ...
 
 
+def label_shape(source: Source) -> tuple[int, ...]:
+  """Returns the shape of one label: () where an image has one class, (classes,) where it may have several."""
+  labels: Any = getattr(source, "labels", None)
+  return () if labels is None else np.shape(labels)[1:]
+
+
 class Records:
   """What a split expression selects, by index from 0 on. Safe to read from several threads.
 
@@ -76,12 +82,11 @@ class Records:
     self._parts = tuple(parts)
     self._ends = list(itertools.accumulate(stop - start for _, start, stop in self._parts))
     self._labels: np.ndarray | None = None
-    labels: Any = getattr(parts[0][0], "labels", None) if parts else None
-    self._label_shape = () if labels is None else np.shape(labels)[1:]
+    self._label_shape = label_shape(parts[0][0]) if parts else ()
 
   @property
   def label_shape(self) -> tuple[int, ...]:
-    """Shape of one record's label: () where an image has one class, (classes,) where it may have several."""
+    """Shape of one record's label, see the function of this name."""
     return self._label_shape
 
   def __len__(self) -> int:

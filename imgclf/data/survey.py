@@ -18,7 +18,7 @@ import numpy as np
 from imgclf.data import images, label_sets, loader
 from imgclf.data.datasets import KINDS, Dataset
 from imgclf.data.files import IMAGE_SUFFIXES
-from imgclf.data.sources import Record, Source
+from imgclf.data.sources import Record, Source, label_shape
 from imgclf.errors import UserError
 
 # Records that a thread takes at once: record files are read three times as fast in batches.
@@ -117,8 +117,8 @@ def survey(
     in_train: for each split, [n] bool: what belongs to the train role.
     advance: called with a number of records when so many more are done.
   """
-  shape = loader.label_shape(dataset.records(next(iter(dataset.splits))))
-  found = Survey({name: Split.of(size, shape) for name, size in dataset.splits.items()})
+  shapes = {name: label_shape(source) for name, source in dataset.sources.items()}
+  found = Survey({name: Split.of(size, shapes[name]) for name, size in dataset.splits.items()})
   numbers: dict[tuple[str, str], int] = {}
   look = _Look(dataset, config)
 

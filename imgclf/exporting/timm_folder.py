@@ -13,6 +13,7 @@ import numpy as np
 from imgclf import models, named, safetensors_file, timm_config
 from imgclf.errors import UserError
 from imgclf.exporting import WEIGHTS
+from imgclf.exporting.card import SEVERAL
 from imgclf.models import torch_names
 from imgclf.text import printable
 
@@ -118,7 +119,7 @@ It takes [batch, 3, {before["center_crop"]}, {before["center_crop"]}] and return
 short side is resized to {before["resize_short_side"]} pixels ({before["interpolation"]}, antialiased) and the centre cut out;
 then (pixels / 255 - {inside["mean"]}) / {inside["std"]}, channel by channel. `config.json` says the same to timm.
 
-The run's own probabilities are {"sigmoid" if record.get("several_classes") else "softmax"}(logits / {record["temperature"]:.6g}){_of_views(views)}.
+The run's own probabilities are {"sigmoid" if record.get(SEVERAL) else "softmax"}(logits / {record["temperature"]:.6g}){_of_views(views)}.
 
 Data: {"`" + printable(record["data"]["name"]).replace("`", "'") + "`"}. Licence: not stated; whoever publishes this says here on what terms.
 """
