@@ -62,6 +62,10 @@ def check(config: Mapping[str, Any]) -> None:
       f"config.dataset.sampling: {dataset['sampling']} draws an image by its one class, and there are {several}; set "
       "it to shuffled"
     )
+  if config["distill"]["teacher"] is not None:
+    raise UserError(
+      f"config.distill.teacher: teaches a softmax over one class an image, and there are {several}; set it to none"
+    )
   if best not in FIGURES:
     raise UserError(
       f"config.checkpoint.best_metric: {best} is of one class an image, and there are {several}; set it to "

@@ -25,6 +25,7 @@ REFUSED = [
   ("dataset.name", "digits", "only csv:PATH has cells of several classes"),
   ("dataset.name", "folder:x", "only csv:PATH has cells of several classes"),
   ("dataset.sampling", "balanced", "set it to shuffled"),
+  ("distill.teacher", "run:x", "set it to none"),
   ("train.loss", "softmax", "set it to binary or focal"),
 ]
 
