@@ -226,6 +226,15 @@ def _network(entry: _Entry) -> Any:
   return getattr(importlib.import_module(f"imgclf.models.{entry.module}"), entry.network)
 
 
+def family(name: str) -> str:
+  """Returns the name of the file that has a network: `resnet` for `resnet50`.
+
+  Raises:
+    UserError: if there is no such network.
+  """
+  return _entry(name).module
+
+
 def is_fitted(model: "nn.Module") -> bool:
   """Whether a network takes some of its first weights from training images."""
   return hasattr(model, "fitted_to")

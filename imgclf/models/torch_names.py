@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from imgclf import named
+from imgclf import models, named
 from imgclf.errors import UserError
 from imgclf.models import torch_families, torch_inverted
 from imgclf.models.torch_layout import Layout
@@ -47,10 +47,10 @@ _LAYOUTS: dict[str, Callable[[Any], tuple[Layout, ...]]] = {
 }
 
 
-def _vit(size: str) -> tuple[str, ...]:
+def _vit(size: str, *deit: int) -> tuple[str, ...]:
   # DeiT is the same network. It is one for each image size, for the learnt positions.
-  kinds = ("vit", "deit") if size != "large" else ("vit",)
-  return tuple(f"{kind}_{size}_patch16_{pixels}" for kind in kinds for pixels in (224, 384))
+  names = [f"vit_{size}_patch16_{pixels}" for pixels in (224, 384)]
+  return (*names, *(f"deit_{size}_patch16_{pixels}" for pixels in deit))
 
 
 # What timm calls a network where that is not our name, first what it makes ours by; empty where it has none.
@@ -67,11 +67,15 @@ _TIMM_NAMES: dict[str, tuple[str, ...]] = {
   "regnet_y_3_2gf": ("regnety_032",),
   "regnet_y_8gf": ("regnety_080_tv",),
   "regnet_y_16gf": ("regnety_160",),
-  "vit_ti_16": _vit("tiny"),
-  "vit_s_16": _vit("small"),
-  "vit_b_16": _vit("base"),
+  "vit_ti_16": _vit("tiny", 224),
+  "vit_s_16": _vit("small", 224),
+  "vit_b_16": _vit("base", 224, 384),
   "vit_l_16": _vit("large"),
 }
+
+
+# What torchvision does not have.
+_TIMMS_OWN = ("resnet50d", "convnext_atto", "convnext_nano", "vit_ti_16", "vit_s_16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +135,14 @@ def layouts(model: Any) -> tuple[Layout, ...]:
 def timm_names(name: str) -> tuple[str, ...]:
   """Returns what timm calls a network of `imgclf.models.names()`, first what it makes ours by; empty if it has none."""
   return _TIMM_NAMES.get(name, (name,))
+
+
+def libraries(name: str) -> tuple[str, ...]:
+  """Returns which of torchvision and timm have a network of `imgclf.models.names()`, and so weights for it."""
+  if models.family(name) not in _LAYOUTS:
+    return ()
+  both = ("torchvision", name not in _TIMMS_OWN), ("timm", bool(timm_names(name)))
+  return tuple(library for library, has in both if has)
 
 
 def tensors(shapes: Any, layout: Layout) -> dict[tuple[str, ...], Tensor]:

@@ -1,8 +1,18 @@
 """The networks that there are, and what each takes, as a table."""
 
 from imgclf import models, tables
+from imgclf.models import torch_names
 
-_LINE = "{:<19} {:>11} {:>14} {:>6} {:>8} {:>9}"
+_LINE = "{:<18} {:>11} {:>13} {:>5} {:>7} {:>8} {:>11}"
+
+
+# Whose files of weights are taken, in a word.
+_LIBRARIES = {
+  ("torchvision", "timm"): "both",
+  ("torchvision",): "torchvision",
+  ("timm",): "timm",
+  (): "-",
+}
 
 
 def run() -> dict[str, models.Cost]:
@@ -13,7 +23,9 @@ def run() -> dict[str, models.Cost]:
   """
   costs = {}
   tables.print_line(
-    _LINE.format("model", "parameters", "multiply-adds", "image", "classes", "smallest")
+    _LINE.format(
+      *("model", "parameters", "multiply-adds", "image", "classes", "smallest", "weights of")
+    )
   )
   for name in models.names():
     cost = costs[name] = models.cost(name)
@@ -25,6 +37,7 @@ def run() -> dict[str, models.Cost]:
         cost.image_size,
         cost.num_classes,
         cost.smallest,
+        _LIBRARIES[torch_names.libraries(name)],
       )
     )
   return costs

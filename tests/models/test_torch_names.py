@@ -134,5 +134,12 @@ def test_timm_calls_some_networks_otherwise_and_some_by_several_names():
   assert torch_names.timm_names("resnet50") == ("resnet50",)
   assert torch_names.timm_names("alexnet") == ()
   assert torch_names.timm_names("regnet_y_800mf") == ("regnety_008_tv",)
-  assert "deit_tiny_patch16_384" in torch_names.timm_names("vit_ti_16")
+  assert "deit_tiny_patch16_224" in torch_names.timm_names("vit_ti_16")
   assert "deit_large_patch16_224" not in torch_names.timm_names("vit_l_16")
+
+
+def test_whose_weights_there_are_is_known_without_making_a_network():
+  assert torch_names.libraries("resnet50") == ("torchvision", "timm")
+  assert torch_names.libraries("alexnet") == ("torchvision",)
+  assert torch_names.libraries("vit_s_16") == ("timm",)
+  assert torch_names.libraries("lenet5") == ()

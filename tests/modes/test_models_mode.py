@@ -12,10 +12,10 @@ def test_the_lines_are_those_of_the_readme(monkeypatch, capsys):
   assert max(map(len, lines)) < 80
   assert len(lines) == 3
   (block,) = [
-    text for text in README.split("```") if text.startswith("\nmodel                parameters")
+    text for text in README.split("```") if text.startswith("\nmodel               parameters")
   ]
   assert [line for line in block.strip().splitlines() if line != "..."] == lines
 
 
 def test_every_name_has_room():
-  assert max(map(len, models.names())) <= 19
+  assert max(map(len, models.names())) <= 18
