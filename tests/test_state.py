@@ -11,9 +11,9 @@ from PIL import Image
 import pytest
 
 import imgclf
+from imgclf import judge as judging
 from imgclf import models, state
 from imgclf.data import datasets
-from imgclf.modes import evaluate
 
 
 @pytest.fixture
@@ -85,8 +85,8 @@ def test_evaluation_and_prediction_look_at_the_views_that_training_did(
   told = json.loads(path.read_text())
   assert told["tta"] == "flip_translate"
   assert imgclf.evaluate(tmp_path / "run", split="validation", quiet=True) == told
-  kept, judge = [], evaluate.judge
-  monkeypatch.setattr(evaluate, "judge", lambda *a: kept.append(judge(*a)) or kept[0])
+  kept, judge = [], judging.judge
+  monkeypatch.setattr(judging, "judge", lambda *a: kept.append(judge(*a)) or kept[0])
   imgclf.evaluate(tmp_path / "run", split="test[:20]", quiet=True)
   records = datasets.open(config.dataset).records("test[:20]")
   for i in range(20):

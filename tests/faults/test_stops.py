@@ -55,7 +55,7 @@ elif phase == "data":
 elif phase == "step":
   slow(loop.Loop, "_wait", 1, when=lambda self, under, bound: self.shown._step > 7)
 elif phase == "eval":
-  slow(loop, "judge", 2)
+  slow(loop, "judged", 2)
 elif phase == "save":
   slow(array_files, "write", 3)
 app.command()

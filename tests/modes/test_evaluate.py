@@ -8,9 +8,9 @@ import pytest
 from sklearn import metrics as reference
 
 import imgclf
+from imgclf import judge as judging
 from imgclf.data import datasets
 from imgclf.errors import UserError
-from imgclf.modes import evaluate
 
 
 def test_evaluation_tells_to_the_digit_what_training_told(trained):
@@ -55,8 +55,8 @@ def test_counts_do_not_depend_on_the_batch_size(trained, batch_size):
 
 def test_figures_are_scikit_learns_on_the_same_predictions(trained, monkeypatch):
   kept = []
-  judge = evaluate.judge
-  monkeypatch.setattr(evaluate, "judge", lambda *a: kept.append(judge(*a)) or kept[0])
+  judge = judging.judge
+  monkeypatch.setattr(judging, "judge", lambda *a: kept.append(judge(*a)) or kept[0])
   figures = imgclf.evaluate(trained, quiet=True)
   truth, predicted = kept[0].label, kept[0].predicted
   assert figures["accuracy"] == pytest.approx(reference.accuracy_score(truth, predicted), abs=1e-9)

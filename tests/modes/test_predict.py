@@ -13,9 +13,9 @@ import pytest
 
 import imgclf
 from imgclf import app
+from imgclf import judge as judging
 from imgclf.data import datasets
 from imgclf.errors import UserError
-from imgclf.modes import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def read_csv(path):
 
 def test_answers_are_evaluations_own_to_the_digit(trained, digits_folder, tmp_path, monkeypatch):
   kept = []
-  judge = evaluate.judge
-  monkeypatch.setattr(evaluate, "judge", lambda *a: kept.append(judge(*a)) or kept[0])
+  judge = judging.judge
+  monkeypatch.setattr(judging, "judge", lambda *a: kept.append(judge(*a)) or kept[0])
   imgclf.evaluate(trained, quiet=True)
   output = tmp_path / "out.csv"
   assert imgclf.predict(trained, images=[str(digits_folder)], output=output, top_k=1) == 360
@@ -135,8 +135,8 @@ def test_answers_are_evaluations_own_at_a_fitted_temperature_too(
   run = imgclf.load(workdir)
   run.folder.write_calibration(run.step, run.checkpoint, 1.7, {})
   kept = []
-  judge = evaluate.judge
-  monkeypatch.setattr(evaluate, "judge", lambda *a: kept.append(judge(*a)) or kept[0])
+  judge = judging.judge
+  monkeypatch.setattr(judging, "judge", lambda *a: kept.append(judge(*a)) or kept[0])
   imgclf.evaluate(workdir, quiet=True)
   output = tmp_path / "out.csv"
   imgclf.predict(workdir, images=[str(digits_folder)], output=output, top_k=1, quiet=True)
