@@ -54,8 +54,7 @@ def check(config: Mapping[str, Any]) -> None:
     )
   if train["class_weights"] != "none":
     raise UserError(
-      f"config.train.class_weights: weighs an image by its one class, and there are {several}; set it to none, or "
-      "config.train.loss to focal for rare classes"
+      f"config.train.class_weights: weighs an image by its one class, and there are {several}; set it to none"
     )
   if dataset["sampling"] != "shuffled":
     raise UserError(

@@ -91,7 +91,7 @@ def _grad_cam(run: Run, images: np.ndarray, labels: np.ndarray) -> list[np.ndarr
 def _other(compare: str | os.PathLike) -> Run:
   try:
     other = load(compare, calibrated=False)
-    multilabel.refuse(other.config, "the other run", "compare one that is like this")
+    multilabel.refuse(other.config, "a comparison", "give a run of one class an image")
     return other
   except UserError as error:
     text = str(error).removeprefix(f"--workdir={RunFolder(compare).path}: ")

@@ -11,8 +11,9 @@ import pytest
 from sklearn import metrics as reference
 
 import imgclf
-from imgclf import progress
+from imgclf import explain, progress
 from imgclf.errors import Stopped, UserError
+from imgclf.modes import report
 
 NAMES = ("blue", "green", "red")
 
@@ -191,6 +192,11 @@ def test_an_image_that_can_not_be_read_is_wrong_where_that_is_asked_for(workdir,
   assert found["per_class"][0]["average_precision"] == 0
 
 
-def test_the_report_is_refused_in_a_line(workdir):
+def test_what_knows_one_class_an_image_refuses_the_run_in_a_line(workdir):
+  with pytest.raises(UserError, match=r"^--compare=.*: a comparison: is of one class an image"):
+    report._other(workdir)
+  nothing = np.zeros((0, 16, 16, 3), np.uint8)
+  with pytest.raises(UserError, match=r"^deletion_insertion: is of one class an image"):
+    explain.deletion_insertion(imgclf.load(workdir), nothing, np.zeros(0, int), nothing[..., 0])
   with pytest.raises(UserError, match=r"--mode=report: is of one class an image, .* --mode=eval"):
     imgclf.report(workdir, quiet=True)
