@@ -76,19 +76,30 @@ def focal_loss(
   return (1 - smoothing) * loss + smoothing * jnp.mean(each, axis=1) if smoothing else loss
 
 
-def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
-  """Returns what an example of each class counts, so that all classes count alike and an example 1 in the mean.
+def class_weights(
+  labels: np.ndarray, classes: int, train_config: Mapping[str, Any]
+) -> np.ndarray | None:
+  """Returns what an example of each class counts in the loss, 1 in the mean over examples; None where all count alike.
+
+  `balanced`: all classes count alike, as 1 / n for the n examples of a class. `effective`: as 1 / (1 - beta^n), the
+  effective number of Cui et al. 2019, https://arxiv.org/abs/1901.05555, equation 2, which grows slower than n.
 
   Args:
-    labels: [n] integers, of the train split.
+    labels: [examples] integers, of the train split.
     classes: how many there are.
+    train_config: the section `train` of a config; its `class_weights` and `class_weights_beta` are read.
 
   Returns:
-    [classes] float32: n / (classes that occur * examples of the class), 0 for what does not occur.
+    [classes] float32, 0 for what does not occur.
   """
+  if train_config["class_weights"] == "none":
+    return None
   counts = np.bincount(labels, minlength=classes)
-  weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-  return np.where(counts > 0, weights, 0).astype(np.float32)
+  numbers = np.maximum(counts, 1).astype(np.float64)
+  if train_config["class_weights"] == "effective":
+    numbers = 1 - train_config["class_weights_beta"] ** numbers
+  weights = np.where(counts > 0, 1 / numbers, 0)
+  return (weights * len(labels) / (weights * counts).sum()).astype(np.float32)
 
 
 def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:

@@ -60,6 +60,7 @@ def figures(predictions: Predictions, classes: Sequence[str]) -> dict[str, Any]:
     loss: mean cross-entropy in nats.
     accuracy, top5_accuracy: shares of n.
     precision_macro, recall_macro, f1_macro: see above.
+    recall_worst: the least recall of a class with examples.
     ece: expected calibration error, see `expected_calibration_error`.
     per_class: one of {name, n, precision, recall, f1} for each class; n counts the true examples.
     confusion_matrix: [classes][classes] counts; rows are the truth, columns the prediction.
@@ -91,6 +92,7 @@ def figures(predictions: Predictions, classes: Sequence[str]) -> dict[str, Any]:
     "precision_macro": float(precision[occurs].mean()),
     "recall_macro": float(recall[occurs].mean()),
     "f1_macro": float(f1[occurs].mean()),
+    "recall_worst": float(recall[actual > 0].min()),
     "ece": (
       expected_calibration_error(predictions.confidence[read], correct) if read.any() else math.nan
     ),

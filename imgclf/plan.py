@@ -220,8 +220,9 @@ def prepare(
   taught = teachers.prepare(config, source.classes, RunFolder(workdir))
   every = Intervals.of(config, len(train_records))
   class_weights = None
-  if config["train"]["class_weights"] == "balanced":
-    class_weights = losses.balanced_weights(train_records.labels(), len(source.classes))
+  if config["train"]["class_weights"] != "none":
+    labels = train_records.labels()
+    class_weights = losses.class_weights(labels, len(source.classes), config["train"])
   elif config["dataset"]["sampling"] == "balanced":
     train_records.labels()  # read here once, and not in every process that makes batches
   notes = [*source.notes, *told, *start.notes, *(taught.notes if taught else [])]

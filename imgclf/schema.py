@@ -273,9 +273,14 @@ SCHEMA: dict[str, dict[str, Field]] = {
     ),
     "class_weights": choice(
       "none",
-      "softmax, focal: an example's loss is multiplied by images / (classes * images of its class): `balanced`.",
+      "softmax, focal: an example's loss is multiplied by what goes with 1 / n, n being the images of its class "
+      "(`balanced`), or with 1 / (1 - class_weights_beta^n), less far apart (`effective`); by 1 in the mean.",
       "none",
       "balanced",
+      "effective",
+    ),
+    "class_weights_beta": number(
+      float, 0.999, "class_weights=effective: see there; at 0 all count alike.", 0, 1, below=True
     ),
     "binary_threshold": number(
       float,
@@ -342,6 +347,7 @@ SCHEMA: dict[str, dict[str, Field]] = {
       "top5_accuracy",
       "precision_macro",
       "recall_macro",
+      "recall_worst",
       "f1_macro",
       "ece",
       *("mAP", "f1_micro", "exact_match"),

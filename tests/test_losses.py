@@ -123,10 +123,25 @@ def test_focal_loss_of_what_is_certain_has_a_gradient():
 
 def test_balanced_weights_are_scikit_learns():
   labels = np.array([0] * 6 + [3] * 2 + [2])
-  found = losses.balanced_weights(labels, 5)
+  found = losses.class_weights(labels, 5, {"class_weights": "balanced"})
   expected = compute_class_weight("balanced", classes=np.array([0, 2, 3]), y=labels)
   np.testing.assert_allclose(found, [expected[0], 0, *expected[1:], 0], rtol=1e-6)
   assert found[labels].mean() == pytest.approx(1)
+
+
+def test_effective_weights_go_with_the_effective_number_of_examples():
+  labels = np.array([0] * 3 + [2])
+  # With beta 1/2 three examples count (1 - 1/8) / (1 - 1/2) = 7/4, and one counts 1: the weights go as 4/7 and 1.
+  train = {"class_weights": "effective", "class_weights_beta": 0.5}
+  found = losses.class_weights(labels, 3, train)
+  np.testing.assert_allclose(found, np.array([4 / 7, 0, 1]) * 4 / (3 * 4 / 7 + 1), rtol=1e-6)
+  # At 0 all count alike, and towards 1 as if balanced.
+  alike = losses.class_weights(labels, 3, train | {"class_weights_beta": 0.0})
+  np.testing.assert_array_equal(alike, [1, 0, 1])
+  near = losses.class_weights(labels, 3, train | {"class_weights_beta": 1 - 1e-9})
+  balanced = losses.class_weights(labels, 3, {"class_weights": "balanced"})
+  np.testing.assert_allclose(near, balanced, rtol=1e-6)
+  assert losses.class_weights(labels, 3, {"class_weights": "none"}) is None
 
 
 def test_each_label_of_a_mix_counts_by_its_own_class():

@@ -101,6 +101,10 @@ def test_three_classes_worked_out_by_hand():
   # precision cat 2/3, dog 1/2, owl 0/0; recall 2/3, 1, 0; F1 2/3, 2/3, 0.
   assert found["precision_macro"] == pytest.approx((2 / 3 + 1 / 2) / 3)
   assert found["recall_macro"] == pytest.approx((2 / 3 + 1) / 3)
+  assert found["recall_worst"] == 0
+  # A class without examples has no recall.
+  seen = predictions([0, 0, 1], [0, 1, 1], in_top5=[True] * 3, loss=[1.0] * 3)
+  assert metrics.figures(seen, ["cat", "dog", "owl"])["recall_worst"] == 0.5
   assert found["f1_macro"] == pytest.approx(4 / 9)
   assert found["per_class"][1] == {
     "name": "dog",

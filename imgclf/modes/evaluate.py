@@ -79,7 +79,7 @@ def run(
 
   Returns:
     split, step, temperature, tta, n, loss, accuracy, top5_accuracy, precision_macro, recall_macro, f1_macro,
-    ece, per_class, confusion_matrix; see `imgclf.metrics.figures`. Of several classes an image see
+    recall_worst, ece, per_class, confusion_matrix; see `imgclf.metrics.figures`. Of several classes an image see
     `imgclf.multilabel_metrics.figures`. The temperature is that of the run's calibration,
     1 where there is none; loss and ece are with it.
 
