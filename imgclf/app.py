@@ -41,6 +41,7 @@ def _eval(values: flags.FlagValues) -> None:
     data_dir=values.data_dir,
     batch_size=values.batch_size,
     bad_images=values.bad_images,
+    tta=values.tta,
   )
 
 

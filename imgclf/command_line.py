@@ -26,7 +26,7 @@ A run is the folder --workdir; the same command again goes on where it stopped.
 # The flags that each mode reads, besides mode and those of a job of several processes.
 MODES = {
   "train": ("config", "workdir"),
-  "eval": ("workdir", "step", "split", "dataset", "data_dir", "batch_size", "bad_images"),
+  "eval": ("workdir", "step", "split", "dataset", "data_dir", "batch_size", "bad_images", "tta"),
   "predict": (
     "workdir",
     "step",
@@ -74,6 +74,9 @@ def define_flags() -> flags.FlagValues:
     "bad_images",
     None,
     "eval, report: `error`, or `wrong`: what can't be decoded is a wrong answer.",
+  )
+  string(
+    "tta", None, "eval: views of an image: none, flip or flip_translate; the run's if left out."
   )
   integer("batch_size", None, "eval: global batch size; the run's if left out.")
   string(

@@ -6,6 +6,7 @@ from typing import Any
 from imgclf import config as configs
 from imgclf import parallel, progress, steps
 from imgclf.data import datasets
+from imgclf.errors import UserError
 from imgclf.judge import figures, refuse_changed, split_batches, split_records
 from imgclf.run import Run, load
 
@@ -17,9 +18,10 @@ def evaluate_run(
   data_dir: str | None = None,
   batch_size: int | None = None,
   bad_images: str | None = None,
+  tta: str | None = None,
 ) -> dict[str, Any]:
   """Evaluates a restored run on a split; see `run` for the arguments and the result."""
-  config = configs.ConfigDict(run.config)
+  config = run.config.copy_and_resolve_references()
   if batch_size is not None:
     parallel.check_batch_size("--batch_size", batch_size)
   else:
@@ -31,6 +33,10 @@ def evaluate_run(
     config["dataset"]["data_dir"] = data_dir
   if bad_images is not None:
     config["eval"]["bad_images"] = bad_images
+  if tta is not None:
+    if not configs.accepts("eval.tta", tta):
+      raise UserError(f"--tta={tta}: must be {configs.FIELDS['eval.tta'].allowed}")
+    config["eval"]["tta"] = tta
   config = configs.resolve(config)
   source = datasets.open(config["dataset"])
   label_map = datasets.match_classes(run.classes, source.classes, config["dataset"]["name"])
@@ -62,6 +68,7 @@ def run(
   data_dir: str | None = None,
   batch_size: int | None = None,
   bad_images: str | None = None,
+  tta: str | None = None,
   quiet: bool = False,
 ) -> dict[str, Any]:
   """Evaluates a checkpoint of a run; every example of the split counts once.
@@ -75,6 +82,7 @@ def run(
     data_dir: where prepared TFDS sets are, if not where they were in training.
     batch_size: global; left out: the run's.
     bad_images: `error`, or `wrong` to count what can't be decoded as wrong; left out: as the run's config says.
+    tta: views of an image, as in `config.eval.tta`; left out: as the run's config says.
     quiet: print nothing.
 
   Returns:
@@ -87,10 +95,12 @@ def run(
     UserError: for a folder, checkpoint, set, split or class that is not there.
   """
   restored = load(workdir, step)
-  result = evaluate_run(restored, split, dataset, data_dir, batch_size, bad_images)
+  result = evaluate_run(restored, split, dataset, data_dir, batch_size, bad_images, tta)
   if parallel.process_index() == 0:
-    # Another set's figures must not pass for the run's own.
+    # Figures of another set, or by other views, must not pass for the run's own.
     name = split if dataset is None else f"{dataset}-{split}"
+    if result["tta"] != restored.config["eval"]["tta"]:
+      name = f"{name}-tta={tta}"
     path = restored.folder.write_evaluation(name, restored.step, result)
     if not quiet:
       progress.evaluation_summary(result, split, restored.step)

@@ -122,6 +122,7 @@ def test_a_class_that_the_run_does_not_know_is_refused_by_name(trained, tmp_path
     ({"dataset": "no_such_set"}, "no_such_set"),
     ({"batch_size": 0}, "batch_size"),
     ({"split": ""}, "--split: is empty"),
+    ({"tta": "flips"}, "--tta=flips: must be one of none, flip, flip_translate"),
   ],
 )
 def test_what_is_not_there_is_refused_by_name(trained, arguments, words):
@@ -160,3 +161,14 @@ def test_classes_that_are_not_those_of_the_checkpoint_are_refused(trained, tmp_p
     UserError, match=r"not those that the checkpoint was saved with \(class 10: None -> 'ten'\)"
   ):
     imgclf.load(tmp_path / "run")
+
+
+def test_a_finished_run_is_judged_by_more_views_beside_its_own_figures(trained, tmp_path):
+  shutil.copytree(trained, tmp_path / "run")
+  before = imgclf.evaluate(tmp_path / "run", quiet=True)
+  figures = imgclf.evaluate(tmp_path / "run", tta="flip", quiet=True)
+  assert (before["tta"], figures["tta"]) == ("none", "flip")
+  assert figures["n"] == before["n"] and figures["loss"] != before["loss"]
+  written = {path.name: json.loads(path.read_text()) for path in (tmp_path / "run/eval").iterdir()}
+  assert written[f"test-{figures['step']}.json"]["loss"] == before["loss"]
+  assert written[f"test-tta%3Dflip-{figures['step']}.json"]["loss"] == figures["loss"]
