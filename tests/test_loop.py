@@ -197,15 +197,15 @@ def test_a_stop_during_an_evaluation_is_made_up_for_and_changes_nothing(
   config.eval.every_steps = 2
   config.checkpoint.update(every_steps=6, keep_latest=1)
   whole = imgclf.train(config, tmp_path / "whole", quiet=True)
-  judge, evaluations = loop.judge, []
+  judged, evaluations = loop.judged, []
 
   def signalled(*arguments):
     evaluations.append(1)
     if len(evaluations) == 2:
       signal.raise_signal(signal.SIGTERM)
-    return judge(*arguments)
+    return judged(*arguments)
 
-  monkeypatch.setattr(loop, "judge", signalled)
+  monkeypatch.setattr(loop, "judged", signalled)
   cut = tmp_path / "cut"
   with pytest.raises(Stopped, match="step 4 of 6 is saved; the same command goes on from there"):
     imgclf.train(config, cut, quiet=True)
