@@ -122,7 +122,7 @@ def make_train_step(
   share, temperature = config["distill"]["weight"], config["distill"]["temperature"]
   share_right = "exact_match" if multilabel.is_on(config) else "accuracy"
 
-  def loss_and_aux(params, batch_stats, taught, images, targets, keys, weights):
+  def loss_and_aux(params, batch_stats, images, targets, keys, weights, taught):
     kept = frozen.statistics_kept(rates.frozen_norms(params, batch_stats, config))
     params = rates.without_frozen(params, config)
     variables = {"params": params, "batch_stats": batch_stats}
@@ -146,14 +146,27 @@ def make_train_step(
     # in bfloat16 at 224 px 23 MB an image are kept for the gradient, in place of 42.
     loss_and_aux = jax.checkpoint(loss_and_aux, policy=jax.checkpoint_policies.dots_saveable)
 
-  def gradients(params: Any, batch_stats: Any, taught_by: Any, *examples):
+  def in_parts(examples: Any) -> Any:
+    return jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), examples)
+
+  def answers(taught_by: Any, images: jax.Array) -> jax.Array | None:
+    """What the teacher says of this device's examples, [batch, classes], in as many parts as the gradient comes in."""
+    if teacher is None:
+      return None
+    _, logits = jax.lax.scan(
+      lambda carry, part: (carry, teacher(taught_by, part)),
+      None,
+      in_parts(images),
+      unroll=jax.default_backend() == "cpu",
+    )
+    return logits.reshape(len(images), -1)
+
+  def gradients(params: Any, batch_stats: Any, *examples):
     """Means over this device's examples, computed in `parts` parts one after the other."""
 
     def of_part(batch_stats, examples):
       gradient = jax.value_and_grad(loss_and_aux, has_aux=True)
-      # Outside of what is differentiated, and so of what `remat` would make again.
-      taught = None if teacher is None else teacher(taught_by, examples[0])
-      (loss, (means, batch_stats)), grads = gradient(params, batch_stats, taught, *examples)
+      (loss, (means, batch_stats)), grads = gradient(params, batch_stats, *examples)
       return batch_stats, (loss, means, grads)
 
     def add_part(carry, examples):
@@ -161,7 +174,7 @@ def make_train_step(
       batch_stats, means = of_part(batch_stats, examples)
       return (batch_stats, jax.tree.map(jnp.add, total, means)), None
 
-    examples = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), examples)
+    examples = in_parts(examples)
     first = of_part(batch_stats, jax.tree.map(lambda x: x[0], examples))
     if parts == 1:
       return first
@@ -179,7 +192,11 @@ def make_train_step(
   ) -> tuple[TrainState, Metrics]:
     images, targets, keys = augmented(batch, config["seed"], state.step, config["augment"], dtype)
     weights = example_weights(batch, dtype)
-    examples = (taught_by, images, targets, keys, weights)
+    if teacher is not None:
+      # Two networks read them, for each of which XLA might make them anew.
+      images = jax.lax.optimization_barrier(images)
+    # Once, and outside of what is differentiated: for both gradients of `sam_rho`, and not again with `remat`.
+    examples = (images, targets, keys, weights, answers(taught_by, images))
     batch_stats, means = gradients(state.params, state.batch_stats, *examples)
     # Local statistics differ by device: their mean keeps the copies of the state the same.
     batch_stats, (loss, told, grads) = jax.lax.pmean((batch_stats, means), AXIS)

@@ -75,7 +75,9 @@ def prepare(
     return None
   where = f"config.distill.teacher={named}"
   record, step = None, "best"
-  if folder is not None and folder.holds_checkpoints():
+  if folder is not None and folder.exists() and folder.holds_checkpoints():
+    if folder.read_config()["distill"]["teacher"] is None:
+      return None  # that is another run, which `imgclf.plan` refuses by the configs
     record = folder.read_teacher()
     step = str(record["step"])
   try:

@@ -118,6 +118,13 @@ def test_another_teacher_than_the_run_began_with_is_refused(student, digits_dir,
   more = taught_by(folder, digits_dir, train__total_steps=6)
   with pytest.raises(UserError, match=r"another config \(config.distill.teacher: .* -> None"):
     imgclf.train(taught_by(folder, digits_dir, distill__teacher=None), tmp_path / "run", quiet=True)
+  imgclf.train(
+    taught_by(folder, digits_dir, distill__teacher=None, train__total_steps=2),
+    tmp_path / "untaught",
+    quiet=True,
+  )
+  with pytest.raises(UserError, match=r"another config \(config.distill.teacher: None -> 'run:"):
+    imgclf.train(more, tmp_path / "untaught", quiet=True)
   record = tmp_path / "run" / "teacher.json"
   tree = json.loads(record.read_text())
   record.write_text(json.dumps(tree | {"sha256": "0" * 64}))
