@@ -44,6 +44,7 @@ def main():
   parser.add_argument("--epochs", type=float, default=4.0, help="of the teacher")
   parser.add_argument("--examples", type=int, default=1000, help="of the student")
   parser.add_argument("--steps", type=int, default=1000, help="of the student")
+  parser.add_argument("--temperature", type=float, default=1.0)
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--output", help="file for the figures, JSON")
   options = parser.parse_args()
@@ -64,7 +65,7 @@ def main():
       config.eval.every_steps = max(options.steps // 4, 1)
       if share is not None:
         config.distill.teacher = f"run:{workdir / 'teacher'}"
-        config.distill.weight = share
+        config.distill.weight, config.distill.temperature = share, options.temperature
       run = workdir / f"{name}-{seed}"
       imgclf.train(config, run, quiet=True)
       found[name].append(imgclf.evaluate(run, quiet=True)["accuracy"])

@@ -44,7 +44,7 @@ def measured(peer: str, case: str) -> dict:
   return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def compare(case: str, peers: Sequence[str], rounds: int) -> None:
+def compare(case: str, rounds: int, peers: Sequence[str] = tuple(PEERS)) -> None:
   """Prints the rows of one case."""
   told: dict[str, list[dict]] = {peer: [] for peer in peers}
   for _ in range(rounds):
@@ -87,7 +87,7 @@ def main() -> None:
   print("| case | peer | images/s | of imgclf step | images/CPU s | of imgclf step | versions |")
   print("|---|---|---:|---:|---:|---:|---|")
   for case in options.case or PRESETS[options.preset]:
-    compare(case, options.peer or tuple(PEERS), options.rounds)
+    compare(case, options.rounds, options.peer or tuple(PEERS))
 
 
 if __name__ == "__main__":
