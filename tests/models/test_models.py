@@ -113,7 +113,7 @@ def test_naming_and_checking_models_imports_neither_flax_nor_jax(run_python):
 import sys
 from imgclf import models
 model = {"name": models.names()[0], "remat": "none"}
-model |= dict.fromkeys(("dropout_rate", "drop_path_rate", "stem"))
+model |= dict.fromkeys(("dropout_rate", "drop_path_rate", "stem", "batch_norm_epsilon"))
 models.check(model, 224)
 print(sorted({"flax", "jax", "numpy"} & set(sys.modules)))
 """
