@@ -27,8 +27,9 @@ def config(small_config, monkeypatch):
   config.dataset.resident = True
   config.augment.update(crop_padding=1, flip=True, flip_alternate=True, rotation=0.0)
   config.model.name = "airbench94"
+  # Which filters answer to grey's empty directions depends on the processor; at ten times the rate some diverge.
   config.optimizer.update(
-    name="muon", learning_rate=0.1, muon_unit_filters=True, muon_rest="sgd", nesterov=True
+    name="muon", learning_rate=0.01, muon_unit_filters=True, muon_rest="sgd", nesterov=True
   )
   config.optimizer.ema_decay = 0.9
   config.optimizer.rules = "whitening/kernel: lr=0; */bias: lr=2 until=0.5"
