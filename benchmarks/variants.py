@@ -1,18 +1,19 @@
-"""Variants of the training step of a ResNet, each timed against the step as it is, on whatever device there is.
+"""Variants of the training step, each timed against the step as it is, on whatever device there is.
 
     python benchmarks/variants.py --model=resnet50 --batch=256 --dtype=bfloat16
 
 Rounds are interleaved: in each, every variant runs some steps after the step as it is, and the median over the
 rounds of the ratio of their times is printed; above 1 the variant is faster. Input is synthetic and stays on
-the device. A variant that wins on the device that it is for may become the default.
+the device. The first variants undo what the step gained from; a part that its network lacks leaves it as it is.
 """
 
 import argparse
 from collections.abc import Callable
 import contextlib
-import functools
+import pathlib
 import statistics
 import time
+from typing import Any
 from unittest import mock
 
 from flax import linen as nn
@@ -21,80 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import imgclf
-from imgclf import models, optim, parallel, state, steps
-from imgclf.models import layers
+from imgclf import config_file, models, optim, parallel, state, steps
+from imgclf.models import layers, pooling, space_to_depth
 
-
-def space_to_depth_stem(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """The 7x7 convolution with stride 2 and padding 3, as a 4x4 one with stride 1 on blocks of 2x2 pixels.
-
-  The same products are added, so the same weights give the same result; three channels, which fill a matrix
-  unit badly, become twelve (MLPerf's ResNet-50 since v0.6 has its stem so).
-
-  Args:
-    x: [batch, height, width, channels], height and width even.
-    kernel: [7, 7, channels, features].
-
-  Returns:
-    [batch, height / 2, width / 2, features].
-  """
-  batch, height, width, channels = x.shape
-  features = kernel.shape[-1]
-  # A window starts 3 pixels before its block; with a row of zeros before the kernel it starts 4 before.
-  kernel = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
-  kernel = kernel.reshape(4, 2, 4, 2, channels, features).transpose(0, 2, 1, 3, 4, 5)
-  x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-  return jax.lax.conv_general_dilated(
-    x.reshape(batch, height // 2, width // 2, 4 * channels),
-    kernel.reshape(4, 4, 4 * channels, features),
-    window_strides=(1, 1),
-    padding=((2, 1), (2, 1)),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-  )
-
-
-@jax.custom_vjp
-def max_pool_3x3(x: jax.Array) -> jax.Array:
-  """Maxima over 3x3 windows with stride 2 and padding 1, whose gradient is no select-and-scatter.
-
-  Pixels that are the maximum of a window together share its gradient evenly, where XLA's gives it to the first.
-
-  Args:
-    x: [batch, height, width, channels].
-  """
-  return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-
-
-def _pool_forward(x):
-  y = max_pool_3x3(x)
-  return y, (x, y)
-
-
-def _pool_backward(residuals, gradient):
-  x, y = residuals
-  _, height, width, _ = x.shape
-  rows, columns = y.shape[1:3]
-  lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
-  # One row more than the windows reach, so that each of the nine slices has its pixel of every window.
-  far = 2 * rows + 1 - height - 1, 2 * columns + 1 - width - 1
-  padded = jnp.pad(
-    x, ((0, 0), (1, max(far[0], 0)), (1, max(far[1], 0)), (0, 0)), constant_values=lowest
-  )
-  places = [(i, j) for i in range(3) for j in range(3)]
-  largest = [
-    padded[:, i : i + 2 * rows - 1 : 2, j : j + 2 * columns - 1 : 2] == y for i, j in places
-  ]
-  share = gradient / sum(pixel.astype(gradient.dtype) for pixel in largest)
-  total = jnp.zeros_like(padded)
-  for (i, j), pixel in zip(places, largest):
-    ends = padded.shape[1] - i - (2 * rows - 1), padded.shape[2] - j - (2 * columns - 1)
-    part = jnp.where(pixel, share, 0)
-    zero = jnp.zeros((), x.dtype)
-    total += jax.lax.pad(part, zero, ((0, 0, 0), (i, ends[0], 1), (j, ends[1], 1), (0, 0, 0)))
-  return (total[:, 1 : height + 1, 1 : width + 1],)
-
-
-max_pool_3x3.defvjp(_pool_forward, _pool_backward)
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
 
 class _PlainBatchNorm(nn.Module):
@@ -125,34 +56,49 @@ class _PlainBatchNorm(nn.Module):
     return nn.relu(y) if relu else y
 
 
-def _conv_general_dilated(x, kernel, strides, *arguments, **options):
-  if kernel.shape[:2] == (7, 7) and tuple(strides) == (2, 2):
-    return space_to_depth_stem(x, kernel)
-  return jax.lax.conv_general_dilated(x, kernel, strides, *arguments, **options)
+def _as_it_is(config):
+  del config
+  return contextlib.nullcontext()
 
 
-def _stem():
-  conv = functools.partial(nn.Conv, conv_general_dilated=_conv_general_dilated)
-  return mock.patch.object(layers.nn, "Conv", conv)
-
-
-def _pool():
-  return mock.patch.object(layers, "max_pool", lambda x, *_, **__: max_pool_3x3(x))
-
-
-def _plain_norm():
+def _plain_norm(config):
+  del config
   return mock.patch.object(layers, "BatchNorm", _PlainBatchNorm)
 
 
+def _stem_of_pixels(config):
+  del config
+  return mock.patch.object(space_to_depth, "is_faster", return_value=False)
+
+
+def _scattered(config):
+  del config
+
+  def max_pool(x, size, *, stride=None, padding=0):
+    strides, sides = (stride or size,) * 2, ((padding, padding),) * 2
+    return nn.max_pool(x, (size, size), strides, sides)
+
+  return mock.patch.object(pooling, "max_pool", max_pool)
+
+
+def _augmented(config):
+  config.augment = config_file.load(CONFIGS / "imagenet_rsb_a2.py").augment
+  return contextlib.nullcontext()
+
+
+# Each changes a config, and what it names while the context that it returns is open.
 VARIANTS = {
-  "as it is": contextlib.nullcontext,
+  "as it is": _as_it_is,
   "flax's batch norm": _plain_norm,
-  "space-to-depth stem": _stem,
-  "max-pool without scatter": _pool,
+  "stem on pixels": _stem_of_pixels,
+  "max-pooling with scatter": _scattered,
+  "RSB-A2's augmentation": _augmented,
 }
 
 
-def stepper(options: argparse.Namespace, variant: Callable) -> Callable[[], None]:
+def stepper(
+  options: argparse.Namespace, variant: Callable[[Any], contextlib.AbstractContextManager]
+) -> Callable[[], None]:
   """Compiles the step under a variant; returns what runs so many steps and waits for the last."""
   config = imgclf.default_config()
   config.model.name, config.model.dtype = options.model, options.dtype
@@ -161,7 +107,7 @@ def stepper(options: argparse.Namespace, variant: Callable) -> Callable[[], None
   schedule = optim.schedule(config, total_steps=1000, warmup_steps=0)
   optimizer = optim.create(config, schedule)
   model = models.create(config.model, options.classes, axis_name=parallel.AXIS)
-  with variant():
+  with variant(config):
     begun = parallel.replicate(
       state.create(model, optimizer, seed=0, image_size=options.size, ema=False)
     )
@@ -203,13 +149,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
   for name, default in (("batch", 256), ("size", 224), ("classes", 1000), ("steps", 20)):
     parser.add_argument(f"--{name}", type=int, default=default)
   parser.add_argument("--rounds", type=int, default=7)
+  parser.add_argument("--variant", choices=VARIANTS, action="append", help="instead of all")
   return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
   options = parse(arguments)
   print(f"{parallel.describe_devices()}, JAX {jax.__version__}, {vars(options)}")
-  runs = {name: stepper(options, variant) for name, variant in VARIANTS.items()}
+  chosen = {"as it is", *(options.variant or VARIANTS)}
+  runs = {name: stepper(options, made) for name, made in VARIANTS.items() if name in chosen}
   times = {name: [] for name in runs}
   for _ in range(options.rounds):
     for name, run in runs.items():

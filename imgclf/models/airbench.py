@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 import numpy as np
 
-from imgclf.models import layers, whitening
+from imgclf.models import layers, pooling, whitening
 
 # Running statistics that keep little of themselves follow a network that changes fast (airbench94_muon.py).
 MOMENTUM, EPSILON = 0.6, 1e-12
@@ -74,7 +74,7 @@ class Block(nn.Module):
         name=f"conv{i}",
       )(x)
       if i == 1:
-        x = layers.max_pool(x, 2)
+        x = pooling.max_pool(x, 2)
       x = layers.batch_norm(
         train=train,
         dtype=self.dtype,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from imgclf.models import layers
+from imgclf.models import layers, pooling
 
 WIDTHS = (64, 192, 384, 256, 256)
 HIDDEN = 4096
@@ -39,7 +39,7 @@ class AlexNet(nn.Module):
   ) -> jax.Array:
     """Returns logits; see `imgclf.models`."""
     conv = functools.partial(layers.conv, dtype=self.dtype)
-    pool = functools.partial(layers.max_pool, size=3, stride=2)
+    pool = functools.partial(pooling.max_pool, size=3, stride=2)
     x = images.astype(self.dtype)
     x = nn.relu(conv(WIDTHS[0], 11, stride=4, padding=2, name="conv1")(x))
     x = pool(layers.feature(self, "stage1", x))
@@ -48,7 +48,7 @@ class AlexNet(nn.Module):
     for i in (3, 4, 5):
       x = nn.relu(conv(WIDTHS[i - 1], 3, padding=1, name=f"conv{i}")(x))
     x = pool(layers.feature(self, "stage3", x))
-    x = layers.adaptive_avg_pool(x, 6)
+    x = pooling.adaptive_avg_pool(x, 6)
     x = x.reshape(x.shape[0], -1)
     for i in (1, 2):
       if train:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from imgclf.models import layers
+from imgclf.models import layers, pooling
 
 WIDTHS = (32, 64, 128)
 HIDDEN = 512
@@ -41,7 +41,7 @@ class CNN(nn.Module):
     for i, width in enumerate(WIDTHS, 1):
       x = nn.relu(conv(width, 3, name=f"conv{i}")(x))
       x = layers.feature(self, f"stage{i}", x)
-      x = layers.max_pool(x, 2)
+      x = pooling.max_pool(x, 2)
     x = x.reshape(x.shape[0], -1)
     x = nn.relu(layers.dense(HIDDEN, dtype=self.dtype, name="dense")(x))
     x = layers.feature(self, "pre_logits", x)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from imgclf.models import layers
+from imgclf.models import layers, pooling
 
 
 class Layer(nn.Module):
@@ -72,12 +72,12 @@ class DenseNet(nn.Module):
     make = nn.remat(Layer, static_argnums=(2,)) if self.remat else Layer
     x = images.astype(self.dtype)
     x = conv(2 * self.growth, 7, stride=2, padding=3, name="stem_conv")(x)
-    x = layers.max_pool(norm(name="stem_norm")(x, relu=True), 3, stride=2, padding=1)
+    x = pooling.max_pool(norm(name="stem_norm")(x, relu=True), 3, stride=2, padding=1)
     x = layers.feature(self, "stem", x)
     for i, size in enumerate(self.stage_sizes, 1):
       if i > 1:
         x = norm(name=f"stage{i}_norm")(x, relu=True)
-        x = layers.avg_pool(conv(x.shape[-1] // 2, 1, name=f"stage{i}_conv")(x), 2)
+        x = pooling.avg_pool(conv(x.shape[-1] // 2, 1, name=f"stage{i}_conv")(x), 2)
       for j in range(1, size + 1):
         x = make(self.growth, self.dtype, self.axis_name, name=f"stage{i}_layer{j}")(x, train)
       if i == len(self.stage_sizes):

@@ -1,11 +1,10 @@
-"""What the networks share: layers with this project's types and initial values, pooling, features.
+"""What the networks share: layers with this project's types and initial values, features.
 
 A layer computes in `dtype`. Parameters, running statistics and logits have `param_dtype(dtype)`.
 This file knows no network and no config.
 """
 
 from collections.abc import Callable
-import functools
 import math
 
 from flax import linen as nn
@@ -14,6 +13,7 @@ from jax.nn import initializers
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from imgclf.models import space_to_depth
 from imgclf.models.fused import EPSILON, MOMENTUM, BatchNorm
 
 # He et al. 2015, https://arxiv.org/abs/1502.01852, equations 14 and 10: normal, not truncated.
@@ -60,6 +60,7 @@ def conv(
     param_dtype=param_dtype(dtype),
     kernel_init=kernel_init,
     bias_init=bias_init,
+    conv_general_dilated=space_to_depth.conv_general_dilated,
     name=name,
   )
 
@@ -227,86 +228,6 @@ def drop_path(x: jax.Array, rate: float, keys: jax.Array | None, *, stream: int)
 def drop_path_rates(rate: float, blocks: int) -> list[float]:
   """Rates that rise evenly from 0 at the first block to `rate` at the last, as in timm."""
   return [rate * i / max(blocks - 1, 1) for i in range(blocks)]
-
-
-def max_pool(x: jax.Array, size: int, *, stride: int | None = None, padding: int = 0) -> jax.Array:
-  """Maxima over `size` x `size` windows, with `padding` of minus infinity on each side.
-
-  Args:
-    x: [batch, height, width, channels].
-    size: of a window, in pixels.
-    stride: from window to window; none: size. What is left over at the far end is dropped.
-    padding: pixels on each side.
-  """
-  if stride is not None or padding:
-    return nn.max_pool(
-      x,
-      window_shape=(size, size),
-      strides=(stride or size, stride or size),
-      padding=((padding, padding), (padding, padding)),
-    )
-  # The gradient of a window maximum is a scatter, which CPUs are slow at.
-  return _max_pool_side_by_side(x, size)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _max_pool_side_by_side(x: jax.Array, size: int) -> jax.Array:
-  """Maxima over windows side by side. Pixels that are the maximum together share its gradient evenly."""
-  return _windows(x, size).max(axis=(2, 4))
-
-
-@_max_pool_side_by_side.defjvp
-def _max_pool_jvp(size: int, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-  """JAX's own rule, but for the count: by a reduction, it would write the comparison out as floats.
-
-  A step of the plain CNN takes 2% to 11% less CPU time so, in each of eight pairs at 28 and 224 pixels.
-  """
-  (x,), (tangent,) = primals, tangents
-  y = _max_pool_side_by_side(x, size)
-  largest = _windows(x, size) == y[:, :, None, :, None]
-  pixels = [largest[:, :, i, :, j] for i in range(size) for j in range(size)]
-  count = sum(pixel.astype(x.dtype) for pixel in pixels)
-  of_largest = jnp.where(largest, _windows(tangent, size), 0)
-  return y, jnp.sum(of_largest, axis=(2, 4)) / count
-
-
-def _windows(x: jax.Array, size: int) -> jax.Array:
-  """[batch, rows, size, columns, size, channels], without what is left over at the far end."""
-  batch, height, width, channels = x.shape
-  rows, columns = height // size, width // size
-  # Not by an index: with a batch of unknown size, as in an export, that is a gather.
-  x = jax.lax.slice_in_dim(x, 0, rows * size, axis=1)
-  x = jax.lax.slice_in_dim(x, 0, columns * size, axis=2)
-  return x.reshape(batch, rows, size, columns, size, channels)
-
-
-def avg_pool(x: jax.Array, size: int) -> jax.Array:
-  """Means over windows side by side of [batch, height, width, channels]. What is left over at the far end is dropped."""
-  return _windows(x, size).mean(axis=(2, 4))
-
-
-def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
-  """Means over a grid of `size` x `size` bins, whatever the size of the image, as torch has it.
-
-  Of n pixels, bin i takes those from floor(i n / size) to ceil((i + 1) n / size), so bins overlap
-  where size does not divide n, and repeat pixels where n is less than size.
-
-  Args:
-    x: [batch, height, width, channels], height and width at least 1.
-    size: bins along the height and along the width.
-
-  Returns:
-    [batch, size, size, channels] of x's type.
-  """
-  for axis in (1, 2):
-    length = x.shape[axis]
-    if length != size:
-      bins = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
-      means = [
-        jax.lax.slice_in_dim(x, start, stop, axis=axis).mean(axis=axis) for start, stop in bins
-      ]
-      x = jnp.stack(means, axis=axis)
-  return x
 
 
 def feature(module: nn.Module, name: str, x: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ from jax.nn import initializers
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from imgclf.models import layers
+from imgclf.models import layers, pooling
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -78,7 +78,7 @@ def _halved(x: jax.Array) -> jax.Array:
     if length % 2:  # a repeated pixel does not change the mean of itself
       last = jax.lax.slice_in_dim(x, length - 1, length, axis=axis)
       x = jnp.concatenate([x, last], axis=axis)
-  return layers.avg_pool(x, 2)
+  return pooling.avg_pool(x, 2)
 
 
 class ResNet(nn.Module):
@@ -137,7 +137,7 @@ class ResNet(nn.Module):
       x = conv(64, 7, stride=2, padding=3, name="stem_conv")(x)
     x = norm(name="stem_norm")(x, relu=True)
     if self.stem == "imagenet":
-      x = layers.max_pool(x, 3, stride=2, padding=1)
+      x = pooling.max_pool(x, 3, stride=2, padding=1)
     x = layers.feature(self, "stem", x)
     make = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
     rates = layers.drop_path_rates(self.drop_path_rate, sum(self.stage_sizes))

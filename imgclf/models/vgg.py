@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from imgclf.models import layers
+from imgclf.models import layers, pooling
 
 WIDTHS = (64, 128, 256, 512, 512)
 HIDDEN = 4096
@@ -58,8 +58,8 @@ class VGG(nn.Module):
         else:
           x = nn.relu(x)
       x = layers.feature(self, f"stage{i}", x)
-      x = layers.max_pool(x, 2)
-    x = layers.adaptive_avg_pool(x, 7)
+      x = pooling.max_pool(x, 2)
+    x = pooling.adaptive_avg_pool(x, 7)
     x = x.reshape(x.shape[0], -1)
     for i in (1, 2):
       x = nn.relu(layers.dense(HIDDEN, dtype=self.dtype, name=f"dense{i}")(x))

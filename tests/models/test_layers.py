@@ -167,72 +167,6 @@ def test_dropout_needs_keys_only_where_there_is_something_to_drop():
     layers.dropout(x, 0.5, None, stream=1)
 
 
-# Pooling.
-
-
-@pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize(("height", "width"), [(6, 12), (7, 8), (11, 5)])
-def test_pooling_of_windows_side_by_side_is_max_pooling(size, height, width):
-  x = jnp.asarray(normal(2, height, width, 3), jnp.float32)
-  expected = nn.max_pool(x, window_shape=(size, size), strides=(size, size))
-  np.testing.assert_array_equal(layers.max_pool(x, size), expected)
-
-
-@pytest.mark.parametrize("length", [7, 8])
-@pytest.mark.parametrize(("stride", "padding"), [(2, 1), (2, 0), (None, 1)])
-def test_padding_of_max_pooling_never_wins(length, stride, padding):
-  x = (normal(2, length, length, 3) - 10).astype(np.float32)
-  y = layers.max_pool(jnp.asarray(x), 3, stride=stride, padding=padding)
-  np.testing.assert_array_equal(y, reference.pool(x, 3, stride or 3, padding))
-  assert np.max(y) < 0
-
-
-@pytest.mark.parametrize(("size", "height", "width"), [(2, 6, 8), (2, 7, 9), (3, 7, 6)])
-def test_the_gradient_of_pooling_side_by_side_is_laxs_where_nothing_ties(size, height, width):
-  with jax.enable_x64(True):
-    x = jnp.asarray(normal(2, height, width, 3))
-    _, pullback = jax.vjp(lambda x: nn.max_pool(x, (size, size), (size, size)), x)
-    y, our_pullback = jax.vjp(lambda x: layers.max_pool(x, size), x)
-    weights = normal(*y.shape, seed=1)
-    np.testing.assert_allclose(our_pullback(weights)[0], pullback(weights)[0], rtol=1e-12)
-
-
-def test_pixels_that_share_a_maximum_share_its_gradient():
-  x = jnp.asarray([[5.0, 5.0], [1.0, 5.0]]).reshape(1, 2, 2, 1)
-  gradient = jax.grad(lambda x: 6 * layers.max_pool(x, 2).sum())(x)
-  np.testing.assert_allclose(gradient[0, :, :, 0], [[2, 2], [0, 2]])
-
-
-@pytest.mark.parametrize(
-  ("pixels", "size", "expected"),
-  [
-    # Bins 0:2, 1:4, 3:5.
-    ([1.0, 3.0, 8.0, 4.0, 6.0], 3, [2.0, 5.0, 5.0]),
-    # Bins 0:1, 0:1, 1:2, 1:2, 2:3, 2:3.
-    ([1.0, 3.0, 8.0], 6, [1.0, 1.0, 3.0, 3.0, 8.0, 8.0]),
-    # Bins 0:1, 0:2, 1:2.
-    ([2.0, 6.0], 3, [2.0, 4.0, 6.0]),
-    ([1.0, 3.0, 8.0, 4.0], 2, [2.0, 6.0]),
-    ([1.0, 3.0, 8.0], 3, [1.0, 3.0, 8.0]),
-    ([1.0, 3.0, 8.0], 1, [4.0]),
-  ],
-)
-def test_adaptive_pooling_has_the_bins_of_torch(pixels, size, expected):
-  ones = np.ones(size)
-  rows = np.tile(np.array(pixels)[:, None], (1, len(pixels)))
-  for image, pooled in ((rows, np.outer(expected, ones)), (rows.T, np.outer(ones, expected))):
-    x = jnp.asarray(np.stack([image, -2 * image], axis=-1)[None], jnp.float32)
-    y = layers.adaptive_avg_pool(x, size)
-    assert y.shape == (1, size, size, 2)
-    np.testing.assert_allclose(y[0], np.stack([pooled, -2 * pooled], axis=-1), rtol=1e-6)
-
-
-def test_adaptive_pooling_keeps_height_and_width_apart():
-  x = jnp.arange(24.0).reshape(1, 4, 6, 1)
-  # Rows 0:2 and 2:4, columns 0:3 and 3:6; the middle of the first bin is (6 * 0.5 + 1) = 4.
-  np.testing.assert_allclose(layers.adaptive_avg_pool(x, 2)[0, :, :, 0], [[4, 7], [16, 19]])
-
-
 # Features.
 
 
@@ -306,7 +240,7 @@ def test_a_convolution_and_its_gradients_are_laxs(channels, features, padding):
     )
 
 
-# Stochastic depth, groups, means.
+# Stochastic depth, groups.
 
 
 def test_drop_path_keeps_or_drops_the_branch_of_a_whole_example():
@@ -339,9 +273,3 @@ def test_initial_filters_of_groups_count_the_outputs_that_see_an_input():
   assert kernel.shape == (3, 3, 2, 512)
   # He et al. 2015, equation 14: 9 places times the 8 outputs of a group.
   assert np.std(kernel) == pytest.approx(math.sqrt(2 / (9 * 8)), rel=0.03)
-
-
-def test_avg_pool_takes_means_over_windows_and_drops_what_is_left_over():
-  x = normal(2, 5, 7, 3)
-  expected = reference.pool(x, 2, 2, reduce=np.mean)
-  np.testing.assert_allclose(layers.avg_pool(jnp.asarray(x), 2), expected, rtol=1e-5, atol=1e-6)
