@@ -96,7 +96,7 @@ SCHEMA: dict[str, dict[str, Field]] = {
     "threads": number(
       int,
       None,
-      "Threads that decode images; none: one per CPU core, 16 at most.",
+      "Threads that decode images; none: one per CPU core, 16 at most, and 4 of images below 96 px.",
       0,
       256,
       may_change=True,

@@ -26,8 +26,8 @@ import numpy as np
 from imgclf.data import images, loader
 from imgclf.errors import UserError
 
-# Fewer cores are kept busy by threads; smaller images are too little work to send to another process.
-_CORES, _IMAGE_SIZE = 8, 96
+# Fewer cores are kept busy by threads.
+_CORES = 8
 
 # The process that started them decides about signals: Ctrl-C reaches all of a terminal's processes. A worker
 # needs no jax, which Grain would import where it can: without, it starts in 0.5 s of CPU time, not 1.2, and
@@ -51,7 +51,8 @@ def count(config: Mapping[str, Any]) -> int:
   given, cores = config["dataset"]["workers"], os.cpu_count() or 1
   if given is not None:
     return given
-  few = cores <= _CORES or config["dataset"]["image_size"] < _IMAGE_SIZE
+  # Small images are too little work to send to another process.
+  few = cores <= _CORES or config["dataset"]["image_size"] < loader.SMALL
   return 0 if few else min(16, cores)
 
 

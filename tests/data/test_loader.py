@@ -1,4 +1,5 @@
 import itertools
+import threading
 
 import numpy as np
 from PIL import Image
@@ -195,3 +196,32 @@ def test_repeats_show_each_example_of_a_batch_so_often_with_other_crops(config):
   config.augment.crop = "random_resized"
   crops = loader.train_batches(Photo(), config)[0]["image"]
   assert len(np.unique(crops.reshape(12, -1), axis=0)) == 12
+
+
+@pytest.mark.parametrize(
+  ("cores", "size", "given", "threads"),
+  [(1, 32, None, 1), (6, 224, None, 6), (64, 224, None, 16), (64, 95, None, 4), (64, 32, 9, 9)],
+)
+def test_small_images_have_few_threads_unless_more_are_asked_for(
+  monkeypatch, config, cores, size, given, threads
+):
+  monkeypatch.setattr(loader.os, "cpu_count", lambda: cores)
+  config.dataset.image_size, config.dataset.threads = size, given
+  assert loader.threads(config) == threads
+
+
+def test_every_thread_has_a_batch_to_make(caplog, config):
+  config.dataset.threads, config.dataset.prefetch = 5, 2
+  at_once, numbers, ever = threading.Barrier(5, timeout=30), itertools.count(), []
+
+  class Records(Colours):
+    def __getitems__(self, indices):
+      if next(numbers) < 5:
+        ever.append(at_once.wait())
+      return super().__getitems__(indices)
+
+  batches = loader.prefetch(loader.eval_batches(Records(), config, 4)[:6], config)
+  assert [shown(batch)[0] for batch in batches] == [0, 4, 8, 12, 16, 20]
+  assert sorted(ever) == [0, 1, 2, 3, 4]
+  # Grain would warn of threads that find nothing to do.
+  assert not caplog.records
