@@ -25,7 +25,13 @@ HERE = pathlib.Path(__file__).parent
 PRESETS = {
   "cpu": ("cnn-28", "cnn-224", "resnet50-64"),
   "families": tuple(f"{name}-128" for name in FAMILIES),
-  "gpu": ("cnn-28-gpu", "cnn-224-gpu", "resnet50-224-gpu"),
+  "gpu": (
+    "cnn-28-gpu",
+    "cnn-224-gpu",
+    "resnet50-224-gpu",
+    "convnext_tiny-224-gpu",
+    "vit_s_16-224-gpu",
+  ),
 }
 
 
@@ -51,6 +57,8 @@ def compare(case: str, rounds: int, peers: Sequence[str] = tuple(PEERS)) -> None
     for peer, answers in told.items():
       if not answers or "skipped" not in answers[-1]:
         answers.append(measured(peer, case))
+        # At once, so that who ends it early has what was measured until then.
+        print(f"{case}, {peer}: {json.dumps(answers[-1])}", file=sys.stderr, flush=True)
 
   def medians(figure: str) -> dict[str, float]:
     return {
