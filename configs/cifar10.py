@@ -6,7 +6,8 @@ DIR holds CIFAR-10 as a prepared TFDS set: `tfds build cifar10 --file_format=arr
 (needs `pip install 'imgclf[prepare]'`).
 
 The network is He et al.'s ResNet-18 with the 3x3 stem for 32 px (11,173,962 parameters).
-Accuracy and time on a GPU: not measured. On two CPU cores it makes some 26 images/s in float32.
+1,000 training images choose the checkpoint. Accuracy and time on a GPU: not measured. On two CPU cores it makes some 26
+images/s in float32.
 """
 
 import imgclf
@@ -16,11 +17,14 @@ def get_config():
   config = imgclf.default_config()
 
   config.dataset.name = "cifar10"
+  config.dataset.train_split = "train[:98%]"
+  config.dataset.validation_split = "train[98%:]"
   config.dataset.image_size = 32
   config.dataset.crop_fraction = 1.0
 
   config.augment.crop = "padded"
   config.augment.crop_padding = 4
+  config.augment.cutout = 16  # DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552
   config.augment.mean = (0.4914, 0.4822, 0.4465)
   config.augment.std = (0.2470, 0.2435, 0.2616)
 
