@@ -39,6 +39,31 @@ def test_the_temperature_by_hand():
   logits = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
   found = calibration.fit_temperature(logits, np.array([0, 0, 1, 0]))
   assert found.temperature == pytest.approx(1 / math.log(3), rel=1e-8)
+  # Slopes of 1/4, three times, and 3/4; variance 3/16: an error of sqrt((12/64) / 4) / (3/16) in ln 3, or 105%.
+  assert "standard error is larger than itself" in found.note
+
+
+def test_how_uncertain_a_temperature_is_follows_from_the_examples():
+  """The case above 16 times: a quarter of the error, 26%; 36 times: a sixth, 18%, which is not told."""
+  logits = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
+  labels = np.array([0, 0, 1, 0])
+  some = calibration.fit_temperature(np.tile(logits, (16, 1)), np.tile(labels, 16))
+  assert some.note.startswith("its standard error is 26% of it")
+  many = calibration.fit_temperature(np.tile(logits, (36, 1)), np.tile(labels, 36))
+  assert many.note is None
+  assert many.temperature == pytest.approx(some.temperature, rel=1e-8)
+
+
+def test_the_uncertainty_is_the_spread_of_temperatures_over_samples():
+  found = [
+    math.log(calibration.fit_temperature(*drawn(60, 4, 1.5, seed=seed)).temperature)
+    for seed in range(300)
+  ]
+  logits, labels = drawn(60 * 300, 4, 1.5, seed=1000)
+  inverse = 1 / calibration.fit_temperature(logits, labels).temperature
+  _, curvature, square = calibration._slope(logits, labels, inverse)
+  error = math.sqrt(square / 60) / (curvature * inverse)
+  assert np.std(found) == pytest.approx(error, rel=0.2)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 500.0])
