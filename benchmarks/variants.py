@@ -23,7 +23,7 @@ import numpy as np
 
 import imgclf
 from imgclf import config_file, models, optim, parallel, state, steps
-from imgclf.models import layers, pooling, space_to_depth
+from imgclf.models import convolution, layers, pooling
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
@@ -68,7 +68,7 @@ def _plain_norm(config):
 
 def _stem_of_pixels(config):
   del config
-  return mock.patch.object(space_to_depth, "is_faster", return_value=False)
+  return mock.patch.object(convolution, "FEW_CHANNELS", 0)
 
 
 def _scattered(config):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from imgclf import augment, models, multilabel, named
+from imgclf.models import convolution
 
 Weights = dict[str, Any]
 
@@ -74,7 +75,7 @@ def exportable(
 
   def probabilities(weights: Weights, pixels: jax.Array) -> jax.Array:
     tree = named.nested({paths[name]: value for name, value in weights.items()})
-    with jax.default_matmul_precision("highest"):
+    with jax.default_matmul_precision("highest"), convolution.as_written():
       logits = 0.0
       # One after the other: a batch of all of them would be of a size that formats can't state.
       for weight, view in augment.views(pixels, config["eval"]["tta"]):

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from imgclf.models import convolution
+
 
 def traced(function: Callable[..., Any], *arguments: Any) -> tuple[Any, int]:
   """Traces a function without computing any of it.
@@ -24,7 +26,8 @@ def traced(function: Callable[..., Any], *arguments: Any) -> tuple[Any, int]:
   Raises:
     ValueError: if products stand within a loop, where it depends on the run how often they are made.
   """
-  closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+  with convolution.as_written():
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
   return shapes, _products(closed.jaxpr)
 
 

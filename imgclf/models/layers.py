@@ -13,7 +13,7 @@ from jax.nn import initializers
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from imgclf.models import space_to_depth
+from imgclf.models import convolution
 from imgclf.models.fused import EPSILON, MOMENTUM, BatchNorm
 
 # He et al. 2015, https://arxiv.org/abs/1502.01852, equations 14 and 10: normal, not truncated.
@@ -60,7 +60,7 @@ def conv(
     param_dtype=param_dtype(dtype),
     kernel_init=kernel_init,
     bias_init=bias_init,
-    conv_general_dilated=space_to_depth.conv_general_dilated,
+    conv_general_dilated=convolution.conv_general_dilated,
     name=name,
   )
 

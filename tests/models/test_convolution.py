@@ -1,0 +1,138 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import imgclf
+from imgclf import models
+from imgclf.models import convolution, counting, layers
+
+
+def normal(*shape, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+def check(ours, x, kernel, stride, padding, groups=1):
+  """Holds a function of x and kernel against lax's convolution, with both gradients, in float64."""
+  options = {"feature_group_count": groups, "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+  def laxs(x, kernel):
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, **options)
+
+  expected, pullback = jax.vjp(laxs, x, kernel)
+  found, our_pullback = jax.vjp(ours, x, kernel)
+  np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+  weights = normal(*expected.shape, seed=2)
+  for a, b in zip(our_pullback(weights), pullback(weights)):
+    np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+# The stems of ResNet, of ResNet-D and all that are of MobileNet's kind, of AlexNet, ConvNeXt and ViT; and odd ones.
+STEMS = [(7, 2, 3), (3, 2, 1), (11, 4, 2), (4, 4, 0), (16, 16, 0), (3, 2, 0), (2, 3, 1), (5, 3, 4)]
+
+
+@pytest.mark.parametrize(("size", "stride", "padding"), STEMS)
+@pytest.mark.parametrize(("height", "width"), [(32, 48), (33, 31), (19, 22)])
+def test_a_convolution_on_blocks_of_pixels_is_laxs(size, stride, padding, height, width):
+  with jax.enable_x64(True):
+    x, kernel, sides = normal(2, height, width, 3), normal(size, size, 3, 5), ((padding,) * 2,) * 2
+    check(
+      lambda x, kernel: convolution.on_pixel_blocks(x, kernel, stride, sides),
+      *(x, kernel, stride, sides),
+    )
+
+
+@pytest.mark.parametrize(
+  ("size", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (5, 2, 2), (7, 1, 3)]
+)
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 10)])
+def test_a_depthwise_convolution_as_a_sum_is_laxs(size, stride, padding, height, width):
+  with jax.enable_x64(True):
+    x, kernel, sides = normal(2, height, width, 6), normal(size, size, 1, 6), ((padding,) * 2,) * 2
+    check(
+      lambda x, kernel: convolution.depthwise(x, kernel, stride, sides),
+      *(x, kernel, stride, sides, 6),
+    )
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+  ("groups", "inputs", "outputs", "parts"),
+  # 32 channels at a time; a prime number of groups; twice the features; eight parts at most; one group a part.
+  [(32, 4, 4, 4), (13, 8, 8, 1), (6, 8, 16, 1), (55, 8, 8, 5), (32, 16, 4, 8), (4, 40, 3, 4)],
+)
+def test_a_convolution_in_groups_on_blocks_of_channels_is_laxs(
+  groups, inputs, outputs, parts, stride
+):
+  with jax.enable_x64(True):
+    x, kernel = normal(1, 5, 6, groups * inputs), normal(3, 3, inputs, groups * outputs)
+    sides, options = ((1, 1),) * 2, {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+    def ours(x, kernel):
+      return convolution.on_channel_blocks(x, kernel, groups, (stride,) * 2, sides, **options)
+
+    check(ours, x, kernel, stride, sides, groups)
+    assert str(jax.make_jaxpr(ours)(x, kernel)).count("conv_general_dilated[") == parts
+
+
+# What a layer's program holds of lax's convolutions, by their strides and groups.
+PLAIN = "window_strides=(2, 2)"
+SHAPES = {
+  ("gpu", 3, 6, 2, 1): ["window_strides=(1, 1)"],
+  ("gpu", 64, 6, 2, 1): [PLAIN],
+  ("gpu", 8, 8, 2, 8): [PLAIN],
+  ("cpu", 3, 6, 2, 1): [PLAIN],
+  ("cpu", 8, 8, 2, 8): [],
+  ("cpu", 8, 16, 2, 8): [PLAIN],
+  ("cpu", 64, 64, 2, 2): [PLAIN, PLAIN],
+  ("tpu", 3, 6, 2, 1): [PLAIN],
+  ("tpu", 8, 8, 2, 8): [PLAIN],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_each_device_has_its_form_and_who_asks_the_one_that_is_written(monkeypatch, shape):
+  backend, channels, features, stride, groups = shape
+  layer = layers.conv(
+    features, 3, stride=stride, padding=1, groups=groups, dtype="float32", name="conv"
+  )
+  x = jnp.asarray(normal(2, 8, 8, channels), jnp.float32)
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  variables = layer.init(jax.random.key(0), x)
+
+  def program():
+    text = str(jax.make_jaxpr(lambda x: layer.apply(variables, x))(x))
+    return [part.split("]")[0] for part in text.split("conv_general_dilated[")[1:]]
+
+  found = program()
+  assert len(found) == len(SHAPES[shape])
+  assert all(wanted in part for wanted, part in zip(SHAPES[shape], found))
+  assert (f"feature_group_count={groups}" in found[0] if found and groups > 1 else False) == (
+    backend != "cpu" and groups > 1
+  )
+  y = layer.apply(variables, x)
+  with convolution.as_written():
+    (plain,) = program()
+    assert PLAIN in plain
+    assert f"feature_group_count={groups}" in plain
+    np.testing.assert_allclose(y, layer.apply(variables, x), rtol=1e-4, atol=1e-5)
+  assert program() == found
+
+
+def test_products_are_counted_as_the_network_is_written():
+  layer = layers.conv(64, 3, padding=1, groups=16, dtype="float32", name="conv")
+  x = jax.ShapeDtypeStruct((1, 8, 8, 64), jnp.float32)
+  variables = jax.eval_shape(layer.init, jax.random.key(0), x)
+  assert counting.traced(layer.apply, variables, x)[1] == 8 * 8 * 64 * 3 * 3 * 4
+
+
+def test_a_network_of_depthwise_convolutions_is_the_same_either_way():
+  section = imgclf.default_config().model
+  section.name = "mobilenet_v2"
+  model = models.create(section, 3, axis_name=None)
+  x = jnp.asarray(normal(2, 32, 32, 3), jnp.float32)
+  variables = model.init(jax.random.key(0), x)
+  variables["params"]["head"]["kernel"] = normal(1280, 3).astype(jnp.float32)
+  y = model.apply(variables, x)
+  with convolution.as_written():
+    np.testing.assert_allclose(y, model.apply(variables, x), rtol=1e-3, atol=1e-4)
