@@ -66,9 +66,9 @@ def _plain_norm(config):
   return mock.patch.object(layers, "BatchNorm", _PlainBatchNorm)
 
 
-def _stem_of_pixels(config):
+def _as_written(config):
   del config
-  return mock.patch.object(convolution, "FEW_CHANNELS", 0)
+  return convolution.as_written()
 
 
 def _scattered(config):
@@ -90,7 +90,7 @@ def _augmented(config):
 VARIANTS = {
   "as it is": _as_it_is,
   "flax's batch norm": _plain_norm,
-  "stem on pixels": _stem_of_pixels,
+  "convolutions as written": _as_written,
   "max-pooling with scatter": _scattered,
   "RSB-A2's augmentation": _augmented,
 }

@@ -47,7 +47,7 @@ def test_each_variant_changes_the_network_where_it_says(variants, monkeypatch):
   names = [
     "as it is",
     "flax's batch norm",
-    "stem on pixels",
+    "convolutions as written",
     "max-pooling with scatter",
     "RSB-A2's augmentation",
   ]
@@ -68,7 +68,7 @@ def test_ratios_are_of_the_step_as_it_is(variants, capsys, monkeypatch):
   spent = iter([3.0, 1.5, 2.0, 6.0, 1.0, 2.0, 2.0, 4.0, 8.0, 8.0, 8.0, 4.0])
   monkeypatch.setattr(variants, "stepper", lambda *_: None)
   monkeypatch.setattr(variants, "seconds", lambda _: next(spent))
-  names = ["as it is", "flax's batch norm", "stem on pixels", "RSB-A2's augmentation"]
+  names = ["as it is", "flax's batch norm", "convolutions as written", "RSB-A2's augmentation"]
   asked = [f"--variant={name}" for name in names[1:]]
   variants.main(["--rounds=3", "--batch=10", "--steps=6", *asked])
   lines = capsys.readouterr().out.splitlines()[1:]
