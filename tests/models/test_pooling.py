@@ -45,11 +45,11 @@ def test_pixels_that_share_a_maximum_share_its_gradient():
   np.testing.assert_allclose(gradient[0, :, :, 0], [[2, 2], [0, 2]])
 
 
-OVERLAPPING = [(3, 2, 1), (3, 2, 0), (3, None, 1), (2, 3, 0), (5, 1, 2), (3, 4, 1), (16, 8, 2)]
+OVERLAPPING = [(3, 2, 1), (3, 2, 0), (3, None, 1), (2, 3, 0), (5, 1, 2), (3, 4, 1)]
 
 
 @pytest.mark.parametrize(("size", "stride", "padding"), OVERLAPPING)
-@pytest.mark.parametrize(("height", "width"), [(16, 16), (15, 18)])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 10)])
 def test_the_gradient_of_windows_that_overlap_is_laxs_with_ties_and_all(
   size, stride, padding, height, width
 ):
@@ -81,6 +81,12 @@ def test_the_gradient_of_windows_that_overlap_is_added_up_in_float32():
   assert gradient.dtype == jnp.bfloat16
   # 1 + 3 * 2**-8 lies in the middle of two bfloat16s, of which the even one is 1 + 2**-6.
   np.testing.assert_array_equal(gradient[0, :, :, 0], [[0, 0, 0], [0, 1 + 2**-6, 0], [0, 0, 0]])
+
+
+def test_a_window_may_have_more_pixels_than_a_byte_counts():
+  x = jnp.zeros((1, 16, 16, 1)).at[0, 15, 14, 0].set(1)
+  gradient = jax.grad(lambda x: pooling.max_pool(x, 16, stride=8).sum())(x)
+  np.testing.assert_array_equal(gradient, x)
 
 
 def test_what_is_no_number_is_the_maximum_of_its_windows():
