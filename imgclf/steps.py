@@ -143,7 +143,7 @@ def make_train_step(
 
   if config["model"]["remat"] == "elementwise":
     # What batch norm, activations and casts make of a convolution's result can be made again from it: of a resnet50
-    # in bfloat16 at 224 px 23 MB an image are kept for the gradient, in place of 42.
+    # in bfloat16 at 224 px 23 MB an image are kept for the gradient, in place of 41.
     loss_and_aux = jax.checkpoint(loss_and_aux, policy=jax.checkpoint_policies.dots_saveable)
 
   def in_parts(examples: Any) -> Any:

@@ -53,3 +53,15 @@ def test_what_is_kept_for_the_backward_pass_is_counted_by_type_for_each_image(ro
   found = roofline.kept(loss, jax.ShapeDtypeStruct((3,), jnp.bfloat16), images, batch=7)
   # The images, and the cosine.
   assert found == {"bfloat16": 2 * 48 * 2}
+
+
+def test_a_network_is_told_by_its_work_and_what_it_keeps(roofline, monkeypatch, capsys):
+  monkeypatch.setattr("sys.argv", ["roofline.py", "--model=regnet_y_400mf", "--size=224"])
+  roofline.main()
+  before, after, work, *_ = capsys.readouterr().out.splitlines()
+  assert before.startswith("flax's batch norm: kept an image: bfloat16 ")
+  assert "float32" in before
+  assert after.startswith("as it is: kept an image: bfloat16 ")
+  # Forward and two gradients of torchvision's 0.402 billion multiply-adds, two operations each; its convolutions in
+  # groups are counted as such.
+  assert work.startswith("2.4 GFLOP an image")

@@ -2,7 +2,7 @@
 
 Differentiated one operation after the other, batch norm keeps its input a second time, in float32, and ReLU
 a mask. Here the input is kept as it came, and where something was added the result, which the next
-convolution keeps in any case: of ResNet-50 at 224 px in bfloat16 42 MB an image in place of 137
+convolution keeps in any case: of ResNet-50 at 224 px in bfloat16 41 MB an image in place of 136
 (benchmarks/roofline.py). On a CPU ResNet-18's step at 32 px takes 0.4% to 5% less time, in each of four
 pairs. The variables are those of `flax.linen.BatchNorm`.
 """
