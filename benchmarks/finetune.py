@@ -19,11 +19,8 @@ import statistics
 import imgclf
 from imgclf.data import datasets
 
-RULES = {
-  "random weights": "",
-  "fine-tuned": "head/*: lr=1; *: lr=0.1",
-  "head alone": "head/*: lr=1; *: lr=0",
-}
+# By what the body's learning rate is multiplied; the head's is by `--head_rate` in all three.
+BODY_RATES = {"random weights": 1.0, "fine-tuned": None, "head alone": 0.0}
 TESTED = 5000
 
 
@@ -74,6 +71,8 @@ def main():
   parser.add_argument("--steps", type=int, default=400, help="on the few images")
   parser.add_argument("--shots", type=int, default=20, help="images a class")
   parser.add_argument("--seeds", type=int, default=3)
+  parser.add_argument("--body_rate", type=float, default=0.1, help="of the fine-tuned body")
+  parser.add_argument("--head_rate", type=float, default=1.0, help="of every head")
   parser.add_argument("--output", help="file for the figures, JSON")
   options = parser.parse_args()
   workdir = pathlib.Path(options.workdir).absolute()
@@ -91,7 +90,8 @@ def main():
   print(f"CIFAR-10, {options.model}: {figures['accuracy']:.2%}", flush=True)
   write_folder(options, workdir / "images")
   found = {}
-  for name, rules in RULES.items():
+  for name, body in BODY_RATES.items():
+    body = options.body_rate if body is None else body
     found[name] = []
     for seed in range(options.seeds):
       config = base(options, f"folder:{workdir / 'images'}")
@@ -100,8 +100,8 @@ def main():
       config.train.total_steps = options.steps
       config.eval.every_steps = max(options.steps // 8, 1)
       config.eval.batch_size = 100
-      config.optimizer.rules = rules
-      if rules:
+      config.optimizer.rules = f"head/*: lr={options.head_rate}; *: lr={body}"
+      if name != "random weights":
         config.model.weights = f"run:{weights}"
       run = workdir / f"{name}-{seed}"
       imgclf.train(config, run, quiet=True)
