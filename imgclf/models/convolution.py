@@ -55,7 +55,8 @@ def conv_general_dilated(
       return on_pixel_blocks(x, kernel, strides[0], padding, options.get("precision"))
     if backend == "cpu" and 1 < groups == channels == kernel.shape[-1]:
       return depthwise(x, kernel, strides[0], padding)
-    # XLA of JAX 0.10.2 crashed at RegNetY-400MF's 48, 88 and 104 channels at once, never at ResNeXt's powers of two.
+    # With RegNetY-400MF's 48, 88 and 104 channels at once XLA of JAX 0.10.2 crashed in a training step, for a reason that
+    # is not known; with ResNeXt's powers of two it did not.
     if backend == "cpu" and groups > 1 and _at_once(groups, kernel.shape[2]).bit_count() == 1:
       return on_channel_blocks(x, kernel, groups, strides, padding, **options)
   return jax.lax.conv_general_dilated(
