@@ -31,8 +31,9 @@ def max_pool(x: jax.Array, size: int, *, stride: int | None = None, padding: int
 def _max_pool_apart(x: jax.Array, size: int, stride: int, padding: int) -> jax.Array:
   """Maxima over windows that may overlap. Of pixels that are the maximum together the first has its gradient.
 
-  So do XLA and PyTorch have it. XLA's gradient is a select-and-scatter, which adds up in x's type; here each pixel looks up which of its windows have chosen it, and of x nothing is kept but that choice,
-  a byte a window. On a CPU pooling 3x3 windows of 112 px and its gradient take a quarter of the time.
+  So do XLA and PyTorch have it. XLA's gradient is a select-and-scatter, which adds up in x's type; here each
+  pixel looks up which of its windows have chosen it, and of x nothing is kept but that choice, a byte a window. On a
+  CPU pooling 3x3 windows of 112 px and its gradient take a quarter of the time.
   """
   return nn.max_pool(
     x,
