@@ -13,8 +13,6 @@ import jax.numpy as jnp
 
 # Of images, not of features: from some eight channels on a matrix unit is well filled.
 FEW_CHANNELS = 4
-# Channels of a convolution on a CPU that takes the place of several groups, and how many such there are at most.
-CHANNELS_AT_ONCE, AT_MOST = 32, 8
 
 _state = threading.local()
 
@@ -55,10 +53,6 @@ def conv_general_dilated(
       return on_pixel_blocks(x, kernel, strides[0], padding, options.get("precision"))
     if backend == "cpu" and 1 < groups == channels == kernel.shape[-1]:
       return depthwise(x, kernel, strides[0], padding)
-    # With RegNetY-400MF's 48, 88 and 104 channels at once XLA of JAX 0.10.2 crashed in a training step, for a reason that
-    # is not known; with ResNeXt's powers of two it did not.
-    if backend == "cpu" and groups > 1 and _at_once(groups, kernel.shape[2]).bit_count() == 1:
-      return on_channel_blocks(x, kernel, groups, strides, padding, **options)
   return jax.lax.conv_general_dilated(
     x, kernel, strides, padding, feature_group_count=groups, **options
   )
@@ -87,48 +81,6 @@ def depthwise(
 
   first, *others = [product(i, j) for i in range(reach[0]) for j in range(reach[1])]
   return sum(others, first)
-
-
-def on_channel_blocks(
-  x: jax.Array,
-  kernel: jax.Array,
-  groups: int,
-  strides: Sequence[int],
-  padding: Sequence[tuple[int, int]],
-  **options: Any,
-) -> jax.Array:
-  """Convolves groups of channels several at a time, with zeros where an output does not see an input.
-
-  On two CPU cores forward and backward of 16 images, 3x3, take a hundredth of XLA's own and less (32 groups of 4
-  channels, 32 px: 8.0 s and 64 ms; 26 groups of 8, 8 px: 859 and 4 ms).
-
-  Args:
-    x: [batch, height, width, channels].
-    kernel: [rows, columns, channels / groups, features].
-    groups: how many there are.
-    strides: along both axes.
-    padding: zeros before and after, along each of the two axes.
-    **options: of `jax.lax.conv_general_dilated`.
-  """
-  rows, columns, inputs, features = kernel.shape
-  several = _at_once(groups, inputs) // inputs
-  parts, outputs = groups // several, features // groups
-  apart = kernel.reshape(rows, columns, inputs, parts, several, outputs)
-  own = jnp.eye(several, dtype=kernel.dtype)
-  # [rows, columns, group of the input, its channels, part, group of the output, its features].
-  whole = apart[:, :, None] * own[:, None, None, :, None]
-  whole = whole.reshape(rows, columns, several * inputs, features)
-  results = [
-    jax.lax.conv_general_dilated(a, b, strides, padding, **options)
-    for a, b in zip(jnp.split(x, parts, axis=-1), jnp.split(whole, parts, axis=-1))
-  ]
-  return jnp.concatenate(results, axis=-1)
-
-
-def _at_once(groups: int, inputs: int) -> int:
-  """Channels of as many groups as are done at a time: the least number from what is wanted on that divides them."""
-  wanted = max(CHANNELS_AT_ONCE // inputs, -(-groups // AT_MOST), 1)
-  return inputs * next(n for n in range(min(wanted, groups), groups + 1) if groups % n == 0)
 
 
 def on_pixel_blocks(
