@@ -19,8 +19,6 @@ import statistics
 import imgclf
 from imgclf.data import datasets
 
-# By what the body's learning rate is multiplied; the head's is by `--head_rate` in all three.
-BODY_RATES = {"random weights": 1.0, "fine-tuned": None, "head alone": 0.0}
 TESTED = 5000
 
 
@@ -71,8 +69,12 @@ def main():
   parser.add_argument("--steps", type=int, default=400, help="on the few images")
   parser.add_argument("--shots", type=int, default=20, help="images a class")
   parser.add_argument("--seeds", type=int, default=3)
-  parser.add_argument("--body_rate", type=float, default=0.1, help="of the fine-tuned body")
-  parser.add_argument("--head_rate", type=float, default=1.0, help="of every head")
+  parser.add_argument(
+    "--body_rate", type=float, default=0.1, help="what the fine-tuned body's learning rate is times"
+  )
+  parser.add_argument(
+    "--head_rate", type=float, default=1.0, help="what every head's learning rate is times"
+  )
   parser.add_argument("--output", help="file for the figures, JSON")
   options = parser.parse_args()
   workdir = pathlib.Path(options.workdir).absolute()
@@ -90,8 +92,8 @@ def main():
   print(f"CIFAR-10, {options.model}: {figures['accuracy']:.2%}", flush=True)
   write_folder(options, workdir / "images")
   found = {}
-  for name, body in BODY_RATES.items():
-    body = options.body_rate if body is None else body
+  bodies = {"random weights": 1.0, "fine-tuned": options.body_rate, "head alone": 0.0}
+  for name, body in bodies.items():
     found[name] = []
     for seed in range(options.seeds):
       config = base(options, f"folder:{workdir / 'images'}")
