@@ -16,6 +16,8 @@ import jax.numpy as jnp
 FEW_CHANNELS = 4
 # Images whose products are added before a running sum is touched: more of them make the program longer, not faster.
 AT_ONCE = 16
+# Channels of a convolution on a CPU that takes the place of several groups, and how many such there are at most.
+CHANNELS_AT_ONCE, AT_MOST = 32, 8
 
 _state = threading.local()
 
@@ -56,6 +58,8 @@ def conv_general_dilated(
       return on_pixel_blocks(x, kernel, strides[0], padding, options.get("precision"))
     if backend == "cpu" and 1 < groups == channels == kernel.shape[-1]:
       return depthwise(x, kernel, strides[0], tuple(padding))
+    if backend == "cpu" and groups > 1:
+      return on_channel_blocks(x, kernel, groups, strides, padding, **options)
   return jax.lax.conv_general_dilated(
     x, kernel, strides, padding, feature_group_count=groups, **options
   )
@@ -66,6 +70,9 @@ def depthwise(
   x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[tuple[int, int], ...]
 ) -> jax.Array:
   """Convolves each channel by itself: a sum of shifted images times numbers.
+
+  On two CPU cores forward and backward of 16 images take 14 to 100 times less than XLA's own (3x3, 16 channels of 64
+  px: 76 and 5.6 ms; 7x7, 40 of 32 px: 167 and 8.4; 5x5, 960 of 4 px: 231 and 2.2).
 
   Args:
     x: [batch, height, width, channels].
@@ -161,6 +168,69 @@ def _gradient_of_kernel(
   return jnp.stack([jnp.sum(total, axis=1) for total in sums], axis=1)[:, :, None].astype(
     kernel.dtype
   )
+
+
+def on_channel_blocks(
+  x: jax.Array,
+  kernel: jax.Array,
+  groups: int,
+  strides: Sequence[int],
+  padding: Sequence[tuple[int, int]],
+  **options: Any,
+) -> jax.Array:
+  """Convolves groups of channels several at a time, with zeros where an output does not see an input.
+
+  On two CPU cores forward and backward of 16 images, 3x3, take 50 to 130 times less than XLA's own (32 groups of 4
+  channels, 32 px: 7.4 s and 58 ms; 26 of 8, 8 px: 650 and 12 ms).
+
+  Args:
+    x: [batch, height, width, channels].
+    kernel: [rows, columns, channels / groups, features].
+    groups: how many there are.
+    strides: along both axes.
+    padding: zeros before and after, along each of the two axes.
+    **options: of `jax.lax.conv_general_dilated`.
+  """
+  inputs = kernel.shape[2]
+  wanted = max(CHANNELS_AT_ONCE // inputs, -(-groups // AT_MOST), 1)
+  several = next(n for n in range(min(wanted, groups), groups + 1) if groups % n == 0)
+  parts = groups // several
+  kernels = jnp.split(_with_zeros(kernel, groups, several), parts, axis=-1)
+  results = [
+    jax.lax.conv_general_dilated(a, b, strides, padding, **options)
+    for a, b in zip(jnp.split(x, parts, axis=-1), kernels)
+  ]
+  return jnp.concatenate(results, axis=-1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _with_zeros(kernel: jax.Array, groups: int, several: int) -> jax.Array:
+  """[rows, columns, inputs, features] of groups -> [rows, columns, several * inputs, features] of parts of several.
+
+  The gradient picks what is the kernel's. As the transpose of a product with zeros and ones XLA makes it a reduction, at
+  which JAX 0.10.2 ends in a segmentation fault on a CPU, here or in what runs next.
+  """
+  rows, columns, inputs, features = kernel.shape
+  apart = kernel.reshape(rows, columns, inputs, groups // several, several, features // groups)
+  own = jnp.eye(several, dtype=kernel.dtype)
+  # [rows, columns, group of the input, its channels, part, group of the output, its features].
+  whole = apart[:, :, None] * own[:, None, None, :, None]
+  return whole.reshape(rows, columns, several * inputs, features)
+
+
+def _with_zeros_forward(kernel, groups, several):
+  return _with_zeros(kernel, groups, several), None
+
+
+def _with_zeros_backward(groups, several, _, gradient):
+  rows, columns, both, features = gradient.shape
+  inputs, parts, outputs = both // several, groups // several, features // groups
+  whole = gradient.reshape(rows, columns, several, inputs, parts, several, outputs)
+  own = jnp.stack([whole[:, :, n, :, :, n] for n in range(several)], axis=4)
+  return (own.reshape(rows, columns, inputs, features),)
+
+
+_with_zeros.defvjp(_with_zeros_forward, _with_zeros_backward)
 
 
 def on_pixel_blocks(

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,11 +19,14 @@ def check(ours, x, kernel, stride, padding, groups=1):
   def laxs(x, kernel):
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, **options)
 
-  expected, pullback = jax.vjp(laxs, x, kernel)
-  found, our_pullback = jax.vjp(ours, x, kernel)
-  np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
-  weights = normal(*expected.shape, seed=2)
-  for a, b in zip(our_pullback(weights), pullback(weights)):
+  weights = normal(*jax.eval_shape(laxs, x, kernel).shape, seed=2)
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def both_ways(function, x, kernel):
+    y, pullback = jax.vjp(function, x, kernel)
+    return y, *pullback(weights)
+
+  for a, b in zip(both_ways(ours, x, kernel), both_ways(laxs, x, kernel)):
     np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
 
 
@@ -41,15 +46,65 @@ def test_a_convolution_on_blocks_of_pixels_is_laxs(size, stride, padding, height
 
 
 @pytest.mark.parametrize(
-  ("size", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (5, 2, 2), (7, 1, 3)]
+  ("size", "stride", "padding", "images", "height", "width"),
+  [
+    (3, 1, 1, 2, 7, 10),
+    (3, 2, 1, 34, 8, 9),  # more images than are added at once
+    (5, 1, 2, 2, 7, 10),
+    (5, 2, 2, 19, 8, 7),  # a prime number of them
+    (7, 1, 3, 2, 7, 7),
+    (5, 3, 0, 2, 9, 10),
+    (4, 2, 1, 2, 7, 10),
+    (7, 4, 1, 2, 8, 9),
+  ],
 )
-def test_a_depthwise_convolution_as_a_sum_is_laxs(size, stride, padding):
+def test_a_depthwise_convolution_as_a_sum_is_laxs(size, stride, padding, images, height, width):
   with jax.enable_x64(True):
-    x, kernel, sides = normal(2, 7, 10, 6), normal(size, size, 1, 6), ((padding,) * 2,) * 2
+    x, kernel = normal(images, height, width, 6), normal(size, size, 1, 6)
+    sides = ((padding,) * 2,) * 2
     check(
       lambda x, kernel: convolution.depthwise(x, kernel, stride, sides),
       *(x, kernel, stride, sides, 6),
     )
+
+
+def test_the_gradient_of_a_depthwise_kernel_is_added_up_in_float32():
+  x = jnp.asarray(normal(16, 32, 32, 8), jnp.bfloat16)
+  kernel, sides = jnp.asarray(normal(3, 3, 1, 8), jnp.bfloat16), ((1, 1),) * 2
+
+  @jax.jit
+  def gradient(x, kernel):
+    y, pullback = jax.vjp(lambda kernel: convolution.depthwise(x, kernel, 1, sides), kernel)
+    return pullback(jnp.ones_like(y))[0]
+
+  found = gradient(x, kernel)
+  assert found.dtype == jnp.bfloat16
+  expected = gradient(x.astype(jnp.float32), kernel.astype(jnp.float32))
+  np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=2**-8)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+  ("groups", "inputs", "outputs", "parts"),
+  # 32 channels at a time; a prime number of groups; twice the features; eight parts at most; one group a part.
+  [(32, 4, 4, 4), (13, 8, 8, 1), (6, 8, 16, 1), (55, 8, 8, 5), (32, 16, 4, 8), (4, 40, 3, 4)],
+)
+def test_a_convolution_in_groups_on_blocks_of_channels_is_laxs(
+  groups, inputs, outputs, parts, stride
+):
+  sides, options = ((1, 1),) * 2, {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+  def ours(x, kernel):
+    return convolution.on_channel_blocks(x, kernel, groups, (stride,) * 2, sides, **options)
+
+  with jax.enable_x64(True):
+    x, kernel = normal(1, 5, 6, groups * inputs), normal(3, 3, inputs, groups * outputs)
+    check(ours, x, kernel, stride, sides, groups)
+    assert str(jax.make_jaxpr(ours)(x, kernel)).count("conv_general_dilated[") == parts
+  # Compiled in float32 some of these shapes crashed JAX 0.10.2 where the zeros' gradient was a reduction.
+  gradient = jax.jit(jax.grad(lambda x, kernel: jnp.sum(ours(x, kernel) ** 2), (0, 1)))
+  x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
+  assert all(np.isfinite(array).all() for array in gradient(x, kernel))
 
 
 # What a layer's program holds of lax's convolutions, by their strides and groups.
@@ -61,7 +116,7 @@ SHAPES = {
   ("cpu", 3, 6, 2, 1): [PLAIN],
   ("cpu", 8, 8, 2, 8): [],
   ("cpu", 8, 16, 2, 8): [PLAIN],
-  ("cpu", 64, 64, 2, 2): [PLAIN],
+  ("cpu", 64, 64, 2, 2): [PLAIN, PLAIN],
   ("tpu", 3, 6, 2, 1): [PLAIN],
   ("tpu", 8, 8, 2, 8): [PLAIN],
 }
