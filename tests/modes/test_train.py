@@ -17,6 +17,7 @@ from imgclf import config as configs
 from imgclf import models, progress, state
 from imgclf.data import datasets, loader
 from imgclf.errors import Diverged, Stopped, UserError
+from imgclf.models import resnet
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -50,7 +51,8 @@ def test_the_first_logged_losses_fall_from_ln_classes(small_config, tmp_path):
 
 def test_resume_at_any_step_gives_the_same_bits(small_config, tmp_path, monkeypatch):
   """Adam, EMA, batch norm, rotation, random crops: all of it follows from the step."""
-  monkeypatch.setitem(models._MODELS, "resnet18", models._resnet(False, 1, 1, 1, 1))
+  monkeypatch.setattr(resnet, "WIDTHS", (8, 12))
+  monkeypatch.setitem(models._MODELS, "resnet18", models._resnet(False, 1, 1))
   small_config.optimizer.ema_decay = 0.9
   small_config.model.name, small_config.model.stem = "resnet18", "cifar"
   small_config.dataset.image_size = 8
