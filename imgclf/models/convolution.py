@@ -15,7 +15,7 @@ import jax.numpy as jnp
 # Of images, not of features: from some eight channels on a matrix unit is well filled.
 FEW_CHANNELS = 4
 # Images whose products are added before a running sum is touched: more of them make the program longer, not faster.
-AT_ONCE = 16
+IMAGES_AT_ONCE = 16
 # Channels of a convolution on a CPU that takes the place of several groups, and how many such there are at most.
 CHANNELS_AT_ONCE, AT_MOST = 32, 8
 
@@ -148,7 +148,7 @@ def _gradient_of_kernel(
   rows, columns, _, channels = kernel.shape
   batch, height, width, _ = gradient.shape
   end = (width - 1) * stride + 1
-  images = max(n for n in range(1, AT_ONCE + 1) if batch % n == 0)
+  images = max(n for n in range(1, IMAGES_AT_ONCE + 1) if batch % n == 0)
   exact = jnp.promote_types(kernel.dtype, jnp.float32)
 
   def add_row(step: jax.Array, sums: list[jax.Array]) -> list[jax.Array]:
@@ -165,9 +165,8 @@ def _gradient_of_kernel(
   # For each column of the kernel: [rows, width of result, channels].
   zeros = [jnp.zeros((rows, width, channels), exact)] * columns
   sums = jax.lax.fori_loop(0, batch // images * height, add_row, zeros)
-  return jnp.stack([jnp.sum(total, axis=1) for total in sums], axis=1)[:, :, None].astype(
-    kernel.dtype
-  )
+  whole = jnp.stack([jnp.sum(total, axis=1) for total in sums], axis=1)
+  return whole.reshape(kernel.shape).astype(kernel.dtype)
 
 
 def on_channel_blocks(
