@@ -21,19 +21,20 @@ def max_pool(x: jax.Array, size: int, *, stride: int | None = None, padding: int
     stride: from window to window; none: size. What is left over at the far end is dropped.
     padding: pixels on each side.
   """
-  if stride is not None or padding:
-    return _max_pool_apart(x, size, stride or size, padding)
-  # The gradient of a window maximum is a scatter, which CPUs are slow at.
-  return _max_pool_side_by_side(x, size)
+  return _max_pool(x, size, stride or size, padding)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _max_pool_apart(x: jax.Array, size: int, stride: int, padding: int) -> jax.Array:
-  """Maxima over windows that may overlap. Of pixels that are the maximum together the first has its gradient.
+def _max_pool(x: jax.Array, size: int, stride: int, padding: int) -> jax.Array:
+  """Maxima over windows. Of pixels that are the maximum together the first has its gradient.
 
   So do XLA and PyTorch have it. XLA's gradient is a select-and-scatter, which adds up in x's type; here each
   pixel looks up which of its windows have chosen it, and of x nothing is kept but that choice, a byte a window. On a
   CPU pooling 3x3 windows of 112 px and its gradient take a quarter of the time.
+
+  A gradient that asks which pixels equal the maximum, as that of `jnp.max` does, is not safe: XLA may compute x
+  once for the maximum and again for the comparison, with other roundings, and then nothing is equal. A choice holds
+  whatever the roundings.
   """
   return nn.max_pool(
     x,
@@ -55,7 +56,7 @@ def _pixels_of_windows(x: jax.Array, size: int, stride: int, padding: int) -> li
   return [along(along(x, i, rows, 1), j, columns, 2) for i in range(size) for j in range(size)]
 
 
-def _max_pool_apart_forward(x, size, stride, padding):
+def _max_pool_forward(x, size, stride, padding):
   first, *others = _pixels_of_windows(x, size, stride, padding)
   number_type = jnp.uint8 if size * size < 256 else jnp.int32
   largest, chosen = first, jnp.zeros(first.shape, number_type)
@@ -67,7 +68,7 @@ def _max_pool_apart_forward(x, size, stride, padding):
   return largest, (chosen, jnp.zeros((0, *x.shape[1:]), x.dtype))
 
 
-def _max_pool_apart_backward(size, stride, padding, residuals, gradient):
+def _max_pool_backward(size, stride, padding, residuals, gradient):
   chosen, like = residuals
   batch, rows, columns, channels = chosen.shape
   height, width = like.shape[1:3]
@@ -93,28 +94,7 @@ def _max_pool_apart_backward(size, stride, padding, residuals, gradient):
   return (total.astype(like.dtype),)
 
 
-_max_pool_apart.defvjp(_max_pool_apart_forward, _max_pool_apart_backward)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _max_pool_side_by_side(x: jax.Array, size: int) -> jax.Array:
-  """Maxima over windows side by side. Pixels that are the maximum together share its gradient evenly."""
-  return _windows(x, size).max(axis=(2, 4))
-
-
-@_max_pool_side_by_side.defjvp
-def _max_pool_jvp(size: int, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-  """JAX's own rule, but for the count: by a reduction, it would write the comparison out as floats.
-
-  A step of the plain CNN takes 2% to 11% less CPU time so, in each of eight pairs at 28 and 224 pixels.
-  """
-  (x,), (tangent,) = primals, tangents
-  y = _max_pool_side_by_side(x, size)
-  largest = _windows(x, size) == y[:, :, None, :, None]
-  pixels = [largest[:, :, i, :, j] for i in range(size) for j in range(size)]
-  count = sum(pixel.astype(x.dtype) for pixel in pixels)
-  of_largest = jnp.where(largest, _windows(tangent, size), 0)
-  return y, jnp.sum(of_largest, axis=(2, 4)) / count
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def _windows(x: jax.Array, size: int) -> jax.Array:
