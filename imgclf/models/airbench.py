@@ -135,7 +135,7 @@ class Airbench(nn.Module):
     for i, width in enumerate(self.widths, 1):
       x = Block(width, self.dtype, self.axis_name, name=f"block{i}")(x, train)
       x = layers.feature(self, f"stage{i}", x)
-    x = layers.feature(self, "pre_logits", jnp.max(x, axis=(1, 2)))
+    x = layers.feature(self, "pre_logits", pooling.global_max_pool(x))
     head = functools.partial(nn.Dense, use_bias=False, kernel_init=uniform_init(1.0), name="head")
     wide = layers.param_dtype(self.dtype)
     return head(self.num_classes, dtype=wide, param_dtype=wide)(x) / x.shape[-1]

@@ -97,6 +97,27 @@ def _max_pool_backward(size, stride, padding, residuals, gradient):
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
+@jax.custom_vjp
+def global_max_pool(x: jax.Array) -> jax.Array:
+  """Maxima over all pixels of [batch, height, width, channels]. As in `max_pool`, the first has the gradient."""
+  return jnp.max(x, axis=(1, 2))
+
+
+def _global_max_pool_forward(x):
+  batch, height, width, channels = x.shape
+  chosen = jnp.argmax(x.reshape(batch, height * width, channels), axis=1)
+  return global_max_pool(x), (chosen, jnp.zeros((0, height, width), x.dtype))
+
+
+def _global_max_pool_backward(residuals, gradient):
+  chosen, like = residuals
+  number = jnp.arange(like.shape[1] * like.shape[2]).reshape(*like.shape[1:], 1)
+  return (jnp.where(chosen[:, None, None] == number, gradient[:, None, None], 0),)
+
+
+global_max_pool.defvjp(_global_max_pool_forward, _global_max_pool_backward)
+
+
 def _windows(x: jax.Array, size: int) -> jax.Array:
   """[batch, rows, size, columns, size, channels], without what is left over at the far end."""
   batch, height, width, channels = x.shape

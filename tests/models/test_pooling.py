@@ -41,6 +41,17 @@ def test_each_window_hands_its_gradient_on_once_however_its_pixels_are_computed(
   np.testing.assert_allclose(of_shift(x, slope, shift, 0.5), 4 * 12 * 12 * 0.5, rtol=1e-6)
 
 
+def test_the_gradient_of_the_maximum_over_all_pixels_goes_to_the_first_that_has_it():
+  x = np.random.default_rng(0).integers(0, 4, (3, 5, 4, 7)).astype(np.float32)
+  weights = jnp.asarray(normal(3, 7), jnp.float32)
+  y, pullback = jax.vjp(pooling.global_max_pool, jnp.asarray(x))
+  np.testing.assert_array_equal(y, x.max(axis=(1, 2)))
+  expected = np.zeros((3, 20, 7), np.float32)
+  first = x.reshape(3, 20, 7).argmax(axis=1)
+  np.put_along_axis(expected, first[:, None], weights[:, None], axis=1)
+  np.testing.assert_array_equal(pullback(weights)[0], expected.reshape(x.shape))
+
+
 WINDOWS = [
   (2, None, 0),
   (3, None, 0),
