@@ -1,5 +1,6 @@
 """What tests of several modules share: real data, fresh processes, small configs."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 from fresh import ROOT, fresh_environment
 import pytest
+from quick_programs import quick_programs
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
@@ -14,6 +16,14 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 def pytest_xdist_auto_num_workers(config):
   """What `-n auto` means: a process a core, at most four, as each may come to hold some gigabytes of programs."""
   return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+  """Fixtures included, so not a fixture."""
+  as_users_have_them = item.get_closest_marker("optimized")
+  with contextlib.nullcontext() if as_users_have_them else quick_programs():
+    return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

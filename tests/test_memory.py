@@ -11,6 +11,9 @@ import imgclf
 from imgclf import memory, parallel
 from imgclf.errors import UserError
 
+# What XLA makes of a program is what is tested here.
+pytestmark = pytest.mark.optimized
+
 TRAIN, EVAL = "config.train.batch_size", "config.eval.batch_size"
 
 

@@ -371,6 +371,7 @@ sys.path.insert(0, "tests")
 import imgclf
 from imgclf import models, parallel
 from imgclf.models import resnet
+from quick_programs import quick_programs
 import test_steps
 
 config = imgclf.default_config()
@@ -379,7 +380,7 @@ size = int(sys.argv[4])
 if config.model.name == "resnet18":
   config.model.stem = "cifar"
   # Two blocks, the second with a shortcut of its own, compile in seconds.
-  models._MODELS["resnet18"], resnet.WIDTHS = models._resnet(False, 1, 1), (64, 128)
+  models._MODELS["resnet18"], resnet.WIDTHS = models._resnet(False, 1, 1), (16, 32)
 elif config.model.name == "cnn":
   config.model.dropout_rate, config.optimizer.sam_rho = 0.5, 0.05
 config.dataset.image_size = size
@@ -391,11 +392,12 @@ if config.model.name == "airbench94":
   models._MODELS["airbench94"] = models._Entry("airbench", "Airbench", 9, fields, batch_norm=True)
   config.optimizer.update(name="muon", muon_steps=2, muon_unit_filters=True)
   config.optimizer.rules = "whitening/*: lr=0; */bias: lr=9"
-_, begin, step = test_steps.make(config)
-current, losses = parallel.replicate(begin), []
-for seed in range(2):
-  current, result = step(current, parallel.shard(test_steps.random_batch(16, size, seed)))
-  losses.append(parallel.scalar(result["loss"]))
+with quick_programs():
+  _, begin, step = test_steps.make(config)
+  current, losses = parallel.replicate(begin), []
+  for seed in range(2):
+    current, result = step(current, parallel.shard(test_steps.random_batch(16, size, seed)))
+    losses.append(parallel.scalar(result["loss"]))
 after = parallel.unreplicate(current)
 np.savez(sys.argv[3], *jax.tree.leaves((after.params, after.batch_stats)))
 copies = jax.tree.leaves((current.params, current.batch_stats))

@@ -7,6 +7,9 @@ import pytest
 
 from imgclf.models import convolution, counting, layers
 
+# What XLA makes of a program is what is tested here.
+pytestmark = pytest.mark.optimized
+
 
 def normal(*shape, seed=0):
   return jnp.asarray(np.random.default_rng(seed).normal(size=shape))

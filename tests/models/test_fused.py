@@ -8,6 +8,9 @@ import pytest
 
 from imgclf.models import fused
 
+# What XLA makes of a program is what is tested here.
+pytestmark = pytest.mark.optimized
+
 
 def normal(*shape, seed=0):
   return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
