@@ -11,7 +11,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from imgclf.augment.erasing import within
 
@@ -98,6 +97,8 @@ def _beta(key: jax.Array, alpha: float) -> jax.Array:
   `jax.random.beta` draws until it accepts: a loop in the step, which a GPU can't record as one command, and five
   seconds of compilation. This distribution function is exact at 4,097 places.
   """
+  from scipy import special  # a quarter of a second, and few runs mix
+
   table = jnp.asarray(special.betaincinv(alpha, alpha, np.arange(_STEPS + 1) / _STEPS), jnp.float32)
   place = jax.random.uniform(key, (), jnp.float32) * _STEPS
   below = jnp.minimum(place.astype(jnp.int32), _STEPS - 1)
