@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imgclf import augment, config_file, feeds, models, optim, parallel, state, steps
+from imgclf import augment, config_file, durations, feeds, models, optim, parallel, state, steps
 from imgclf import config as configs
 from imgclf.data import datasets, loader
 
@@ -52,7 +52,7 @@ class Speedrun:
     self.config = config
     records = source.records("train")
     self.feed = feeds.Resident(records, config, None)
-    self.total = configs.steps(config, "train.total", len(records))
+    self.total = durations.steps(config, "train.total", len(records))
     learning_rate = optim.schedule(config, total_steps=self.total, warmup_steps=0)
     self._optimizer = optim.create(config, learning_rate)
     self._model = models.create(config["model"], len(source.classes), axis_name=parallel.AXIS)

@@ -7,7 +7,6 @@ import ast
 from collections.abc import Iterable, Mapping
 import difflib
 import json
-import math
 import os
 import pathlib
 from typing import Any
@@ -15,16 +14,10 @@ from typing import Any
 from ml_collections import config_dict
 from ml_collections.config_dict import ConfigDict
 
-from imgclf import multilabel, rules
+from imgclf import combinations, durations
 from imgclf.errors import UserError
-from imgclf.schema import (
-  DEFAULT_DURATIONS,
-  DURATIONS,
-  FIELDS,
-  SCHEMA,
-  UNITS,
-  Field,
-)
+from imgclf.fields import Field
+from imgclf.schema import FIELDS, SCHEMA
 
 
 def default_config() -> ConfigDict:
@@ -168,8 +161,8 @@ def apply_overrides(config: ConfigDict, overrides: Iterable[tuple[str, str]]) ->
   for path, text in given.items():
     value = _parse(path, text)
     prefix, _, unit = path.rpartition("_")
-    if value is not None and prefix in DURATIONS and unit in UNITS:
-      for other in UNITS:
+    if value is not None and prefix in durations.NAMES and unit in durations.UNITS:
+      for other in durations.UNITS:
         if f"{prefix}_{other}" not in given:
           _set(config, f"{prefix}_{other}", None)
     _set(config, path, _cast(FIELDS[path], value))
@@ -187,80 +180,7 @@ def validate(config: Mapping) -> None:
     field = FIELDS[path]
     if not _conforms(field, value) or (value is not None and not field.check(value)):
       raise refusal(path, value)
-  for prefix in DURATIONS:
-    given = {u: get(config, f"{prefix}_{u}") for u in UNITS}
-    given = {u: v for u, v in given.items() if v is not None}
-    if len(given) > 1:
-      words = " and ".join(f"{prefix}_{u}={v:g}" for u, v in given.items())
-      raise UserError(f"config.{prefix}: {words} are both set; set one and leave the other none")
-  batch_size, parts = config["train"]["batch_size"], config["optimizer"]["accumulate_steps"]
-  if batch_size % parts:
-    raise UserError(
-      f"config.optimizer.accumulate_steps: {parts} does not divide config.train.batch_size={batch_size}; "
-      "choose a divisor"
-    )
-  augment, size = config["augment"], config["dataset"]["image_size"]
-  if config["dataset"]["resident"] and augment["crop"] == "random_resized":
-    raise UserError(
-      "config.dataset.resident: the host draws the crops of config.augment.crop=random_resized, so no decoded image "
-      "can be kept; set augment.crop to padded or center, or resident to False"
-    )
-  if augment["crop"] == "padded" and augment["crop_padding"] >= size:
-    raise UserError(
-      f"config.augment.crop_padding: {augment['crop_padding']} is not below "
-      f"config.dataset.image_size={size}; choose a smaller padding"
-    )
-  if augment["cutout"] > size:
-    raise UserError(
-      f"config.augment.cutout: {augment['cutout']} is more than config.dataset.image_size={size}; "
-      "choose a smaller square"
-    )
-  if augment["flip_alternate"] and not augment["flip"]:
-    raise UserError(
-      "config.augment.flip_alternate: needs config.augment.flip; set it to True, or flip_alternate to False"
-    )
-  if config["eval"]["tta"] == "flip_translate" and size < 2:
-    raise UserError(
-      f"config.eval.tta: flip_translate shifts by a pixel, and config.dataset.image_size is {size}; set it to none"
-    )
-  if batch_size % augment["repeats"]:
-    raise UserError(
-      f"config.augment.repeats: {augment['repeats']} does not divide config.train.batch_size={batch_size}; "
-      "choose a divisor"
-    )
-  train = config["train"]
-  if train["binary_threshold"] is not None and train["loss"] != "binary":
-    raise UserError(
-      f"config.train.binary_threshold: only the loss binary has it, and config.train.loss is {train['loss']}; "
-      "set it to none or the loss to binary"
-    )
-  if train["class_weights"] != "none" and train["loss"] == "binary":
-    raise UserError(
-      "config.train.class_weights: the loss binary has none; set it to none or config.train.loss to softmax or focal"
-    )
-  if train["class_weights"] != "none" and config["dataset"]["sampling"] == "balanced":
-    raise UserError(
-      "config.train.class_weights: config.dataset.sampling=balanced makes up for small classes already; set one of "
-      "them to its default"
-    )
-  optimizer = config["optimizer"]
-  name, rest = optimizer["name"], optimizer["muon_rest"]
-  if optimizer["nesterov"] and name not in ("sgd", "lars") and (name, rest) != ("muon", "sgd"):
-    raise UserError(
-      f"config.optimizer.nesterov: only sgd and lars have it, and config.optimizer.name is "
-      f"{name}; set nesterov to False or the name to sgd"
-    )
-  if optimizer["nesterov"] and not optimizer["momentum"]:
-    raise UserError(
-      "config.optimizer.nesterov: needs config.optimizer.momentum > 0; set one of them"
-    )
-  if optimizer["muon_unit_filters"] and name != "muon":
-    raise UserError(
-      f"config.optimizer.muon_unit_filters: only muon has it, and config.optimizer.name is {name}; set it to "
-      "False or the name to muon"
-    )
-  rules.parse(optimizer["rules"])
-  multilabel.check(config)
+  combinations.check(config)
 
 
 def _flatten(config: Mapping) -> Iterable[tuple[str, Any]]:
@@ -284,40 +204,6 @@ def _flatten(config: Mapping) -> Iterable[tuple[str, Any]]:
         yield f"{key}.{name}", leaf
     else:
       yield key, value
-
-
-def steps(config: Mapping, prefix: str, num_examples: int) -> int:
-  """Turns a duration into steps, rounding up to whole ones.
-
-  Args:
-    config: a validated config.
-    prefix: a duration's name without its unit, such as `train.total` or `log.every`.
-    num_examples: examples in the train split, which is what an epoch is.
-
-  Returns:
-    The number of steps, at least 1 where the duration is more than nothing; that of
-    `DEFAULT_DURATIONS` where the config sets none.
-  """
-  found = optional_steps(config, prefix, num_examples)
-  if found is None:
-    unit, value = DEFAULT_DURATIONS[prefix]
-    found = _in_steps(unit, value, config["train"]["batch_size"], num_examples)
-  return found
-
-
-def optional_steps(config: Mapping, prefix: str, num_examples: int) -> int | None:
-  """Like `steps`, but returns None where the config sets no unit of the duration."""
-  for unit in UNITS:
-    value = get(config, f"{prefix}_{unit}")
-    if value is not None:
-      return _in_steps(unit, value, config["train"]["batch_size"], num_examples)
-  return None
-
-
-def _in_steps(unit: str, value: float, batch_size: int, num_examples: int) -> int:
-  examples = {"steps": batch_size, "epochs": num_examples, "examples": 1}[unit] * value
-  # A product such as 0.1 * 30 carries a rounding error that must not become a step.
-  return max(math.ceil(examples / batch_size - 1e-9), 1 if value else 0)
 
 
 def eval_batch_size(config: Mapping) -> int:

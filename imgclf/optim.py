@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from imgclf import muon, rates, rules
+from imgclf.durations import UNITS
 from imgclf.errors import UserError
-from imgclf.schema import UNITS
 
 
 def peak_learning_rate(config: Mapping) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import optax
 
-from imgclf import augment, losses, models, optim, parallel, rates, steps
+from imgclf import augment, durations, losses, models, optim, parallel, rates, steps
 from imgclf import config as configs
 from imgclf import teacher as teachers
 from imgclf.data import datasets
@@ -40,13 +40,13 @@ class Intervals:
   def of(cls, config: Mapping[str, Any], num_examples: int) -> "Intervals":
     """Works the durations out for a train split of `num_examples`."""
     return cls(
-      total=configs.steps(config, "train.total", num_examples),
-      warmup=configs.steps(config, "schedule.warmup", num_examples),
-      log=configs.steps(config, "log.every", num_examples),
-      evaluate=configs.steps(config, "eval.every", num_examples),
-      save=configs.steps(config, "checkpoint.every", num_examples),
-      keep=configs.optional_steps(config, "checkpoint.keep_every", num_examples),
-      patience=configs.optional_steps(config, "train.patience", num_examples),
+      total=durations.steps(config, "train.total", num_examples),
+      warmup=durations.steps(config, "schedule.warmup", num_examples),
+      log=durations.steps(config, "log.every", num_examples),
+      evaluate=durations.steps(config, "eval.every", num_examples),
+      save=durations.steps(config, "checkpoint.every", num_examples),
+      keep=durations.optional_steps(config, "checkpoint.keep_every", num_examples),
+      patience=durations.optional_steps(config, "train.patience", num_examples),
     )
 
 

@@ -364,18 +364,6 @@ SCHEMA: dict[str, dict[str, Field]] = {
   },
 }
 
-# What a run does when no unit of a duration is given, in the unit that suits it.
-DEFAULT_DURATIONS: dict[str, tuple[str, float]] = {
-  "train.total": ("epochs", 10.0),
-  "schedule.warmup": ("steps", 0),
-  "eval.every": ("epochs", 1.0),
-  "checkpoint.every": ("epochs", 1.0),
-  "log.every": ("steps", 50),
-}
-UNITS = ("steps", "epochs", "examples")
-DURATIONS = (*DEFAULT_DURATIONS, "checkpoint.keep_every", "train.patience")
-
-
 FIELDS: dict[str, Field] = {
   (f"{section}.{name}" if section else name): field
   for section, fields in SCHEMA.items()

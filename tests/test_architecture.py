@@ -49,10 +49,10 @@ LAYERS = (
   ("imgclf.interrupt",),
   ("imgclf.config_file", "imgclf.command_line"),
   ("imgclf.config",),
-  ("imgclf.schema",),
+  ("imgclf.combinations", "imgclf.schema"),
   ("imgclf.augment_schema", "imgclf.optimizer_schema"),
-  ("imgclf.fields", "imgclf.rules", "imgclf.multilabel"),
-  ("imgclf.errors", "imgclf.text", "imgclf.cpu"),
+  ("imgclf.fields", "imgclf.rules", "imgclf.multilabel", "imgclf.durations"),
+  ("imgclf.errors", "imgclf.text", "imgclf.cpu", "imgclf.whole_files"),
 )
 LAYER_OF = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 

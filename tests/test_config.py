@@ -4,6 +4,7 @@ import pytest
 
 import imgclf
 from imgclf import config as configs
+from imgclf import durations
 from imgclf.errors import UserError
 from imgclf.schema import FIELDS, SCHEMA
 
@@ -133,15 +134,15 @@ def test_durations_become_whole_steps(field, value, expected):
   config = configs.default_config()
   section, name = field.split(".")
   config[section][name] = value
-  assert configs.steps(config, "train.total", 1000) == expected
+  assert durations.steps(config, "train.total", 1000) == expected
 
 
 def test_a_duration_that_is_not_set_has_its_default_or_is_none():
   config = configs.default_config()
-  assert configs.steps(config, "eval.every", 1000) == 8  # an epoch: 1000 / 128 = 7.8
-  assert configs.steps(config, "log.every", 1000) == 50
-  assert configs.steps(config, "schedule.warmup", 1000) == 0
-  assert configs.optional_steps(config, "checkpoint.keep_every", 1000) is None
+  assert durations.steps(config, "eval.every", 1000) == 8  # an epoch: 1000 / 128 = 7.8
+  assert durations.steps(config, "log.every", 1000) == 50
+  assert durations.steps(config, "schedule.warmup", 1000) == 0
+  assert durations.optional_steps(config, "checkpoint.keep_every", 1000) is None
 
 
 def test_json_brings_back_the_same_config():

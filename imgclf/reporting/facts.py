@@ -7,8 +7,7 @@ import pathlib
 import platform
 import shlex
 
-from imgclf import config as configs
-from imgclf import models, parallel
+from imgclf import durations, models, parallel
 from imgclf.data import datasets, splits
 from imgclf.reporting.judging import Judge
 from imgclf.run import Run
@@ -52,7 +51,7 @@ def facts(
     role: splits.size(source.spans(text)) if text else 0 for role, text in judge.roles.items()
   }
   parameters = models.parameter_count(run.variables["params"])
-  total = configs.steps(config, "train.total", sizes["train"])
+  total = durations.steps(config, "train.total", sizes["train"])
   batch = config["train"]["batch_size"]
   shown = total * batch / max(1, sizes["train"])
   found = [
