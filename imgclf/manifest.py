@@ -14,6 +14,7 @@ import pathlib
 import stat
 from typing import Any
 
+from imgclf import whole_files
 from imgclf.errors import UserError
 
 NAME = "manifest.json"
@@ -166,16 +167,7 @@ def _text(manifest: Manifest) -> str:
 
 
 def _write(folder: pathlib.Path, manifest: Manifest) -> None:
-  temporary = folder / f".{NAME}.{os.getpid()}.tmp"
-  try:
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-      file.write(_text(manifest))
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, folder / NAME)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
-    raise
+  whole_files.write(folder / NAME, _text(manifest).encode())
   sync_folder(folder)
 
 

@@ -11,6 +11,7 @@ import os
 import pathlib
 from typing import Any
 
+from imgclf import whole_files
 from imgclf.errors import UserError
 
 
@@ -56,12 +57,7 @@ def truncate_metrics(path: str | os.PathLike, step: int) -> None:
   after = b"".join(kept)
   if after == before:
     return
-  temporary = path.with_name(path.name + ".tmp")
-  with temporary.open("wb") as file:
-    file.write(after)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  whole_files.write(path, after)
 
 
 def read_metrics(path: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:

@@ -18,6 +18,7 @@ from ml_collections import config_dict
 import numpy as np
 
 from imgclf import config as configs
+from imgclf import whole_files
 from imgclf.errors import UserError, unwritable
 
 
@@ -375,21 +376,10 @@ class RunFolder:
     return []
 
   def _write(self, path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all: whoever reads it sees the old text or the new one."""
     self._refuse_file()
-    # In the same folder, since a rename is atomic within one file system only.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
       path.parent.mkdir(parents=True, exist_ok=True)
-      try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-          file.write(text)
-          file.flush()
-          os.fsync(file.fileno())
-        os.replace(temporary, path)
-      except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+      whole_files.write(path, text.encode())
     except OSError as error:
       raise unwritable(path, error) from error
 
