@@ -32,6 +32,11 @@ def default_config() -> ConfigDict:
   return config.lock()
 
 
+def copy(config: ConfigDict) -> ConfigDict:
+  """Returns a locked copy whose sections are its own; those of `ConfigDict(config)` are the config's."""
+  return config.copy_and_resolve_references().lock()
+
+
 def get(config: Mapping, path: str) -> Any:
   """Returns the value of a dotted field name such as `optimizer.learning_rate`."""
   value: Any = config
@@ -214,8 +219,7 @@ def eval_batch_size(config: Mapping) -> int:
 def resolve(config: ConfigDict) -> ConfigDict:
   """Returns a checked copy in which paths are absolute, so that it holds from any folder."""
   validate(config)
-  resolved = ConfigDict(config, type_safe=True)
-  resolved.lock()
+  resolved = copy(config)
   dataset = resolved["dataset"]
   kind, _, path = dataset["name"].partition(":")
   if path and kind in ("folder", "csv"):

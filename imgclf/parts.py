@@ -271,7 +271,7 @@ class Bench:
 
 def endless(config: configs.ConfigDict) -> configs.ConfigDict:
   """Returns the config of the same run without an end, and without evaluations and checkpoints on its way."""
-  config = config.copy_and_resolve_references()
+  config = configs.copy(config)
   for section, name in (("train", "total"), ("eval", "every"), ("checkpoint", "every")):
     for unit in ("steps", "epochs", "examples"):
       config[section][f"{name}_{unit}"] = None

@@ -227,6 +227,17 @@ def test_an_empty_path_is_not_the_current_folder(name):
   assert configs.resolve(overridden(("dataset.name", name))).dataset.name == name
 
 
+def test_what_is_done_to_a_resolved_config_or_a_copy_is_not_done_to_the_given_one():
+  config = overridden(("dataset.name", "folder:photos"))
+  before = configs.to_json(config)
+  for other in (configs.resolve(config), configs.copy(config)):
+    other.dataset.data_dir = "elsewhere"
+    other.model.batch_norm_epsilon = 1e-3
+    assert configs.to_json(config) == before
+    with pytest.raises(AttributeError):  # as locked as the one it came from
+      other.model.depht = 3
+
+
 def test_resolved_paths_hold_from_any_folder(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv("TFDS_DATA_DIR", "sets")

@@ -21,7 +21,7 @@ def evaluate_run(
   tta: str | None = None,
 ) -> dict[str, Any]:
   """Evaluates a restored run on a split; see `run` for the arguments and the result."""
-  config = run.config.copy_and_resolve_references()
+  config = configs.copy(run.config)
   if batch_size is not None:
     parallel.check_batch_size("--batch_size", batch_size)
   else:

@@ -177,7 +177,7 @@ def _write(
     The largest difference from evaluation in float32 and in the run's own type, and milliseconds for an image there
     and here.
   """
-  exact = configs.ConfigDict(run.config)
+  exact = configs.copy(run.config)
   exact["model"]["dtype"] = DTYPE
   exact_model = models.create(exact["model"], len(run.classes), axis_name=None)
   reference = _evaluation(exact_model, exact, run)

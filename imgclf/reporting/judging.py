@@ -75,7 +75,7 @@ class Judge:
     Raises:
       UserError: for a set that is not there or was another one in training.
     """
-    config = configs.ConfigDict(run.config)
+    config = configs.copy(run.config)
     config["eval"]["batch_size"] = parallel.shareable(configs.eval_batch_size(config))
     if data_dir is not None:
       config["dataset"]["data_dir"] = os.fspath(data_dir)

@@ -67,17 +67,17 @@ def test_slow_data_is_seen_by_every_figure_that_it_governs(small_config, monkeyp
     crop = train_crop(config)
 
     def crop_slowly(*arguments):
-      time.sleep(0.005)
+      time.sleep(0.01)
       return crop(*arguments)
 
     return crop_slowly
 
   monkeypatch.setattr(loader, "train_crop", slow)
-  report = benchmark.run(small_config, parts=["input", "step", "train"], quiet=True, seconds=0.4)
-  # Two threads that need 5 ms an image make no more than 400 a second; a buffer that was full gives a few more.
+  report = benchmark.run(small_config, parts=["input", "step", "train"], quiet=True, seconds=0.8)
+  # Two threads that need 10 ms an image make no more than 200 a second; a buffer that was full gives a few more.
   for part in ("input", "train"):
-    assert report[f"{part}_images_per_second"] < 480, part
-  assert report["step_images_per_second"] > 480
+    assert report[f"{part}_images_per_second"] < 240, part
+  assert report["step_images_per_second"] > 240
   assert report["data_wait_share"] > 0.4
   assert report["bottleneck"] == "input"
   # Sleeping takes no CPU time.

@@ -222,7 +222,7 @@ def test_a_run_in_bfloat16_is_exported_in_float32_and_told_how_far_that_is(
   workdir, tmp_path, monkeypatch, capsys
 ):
   run = imgclf.load(workdir)
-  config = imgclf.ConfigDict(run.config)
+  config = run.config.copy_and_resolve_references()
   config["model"]["dtype"] = "bfloat16"
   model = models.create(config["model"], 10, axis_name=None)
   half = dataclasses.replace(run, config=config, model=model)
@@ -231,7 +231,7 @@ def test_a_run_in_bfloat16_is_exported_in_float32_and_told_how_far_that_is(
   assert json.loads((tmp_path / "a/export.json").read_text()) == {"imgclf_export": 1, **record}
   # bfloat16 keeps 8 bits, float32 24.
   assert record["max_difference"] <= 1e-5 < record["evaluation_difference"] < 0.1
-  assert record["model"]["dtype"] == "bfloat16"
+  assert record["model"]["dtype"] == config["model"]["dtype"] == "bfloat16"
   assert "type      float32; evaluation in bfloat16" in capsys.readouterr().out
 
 

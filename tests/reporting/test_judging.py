@@ -23,6 +23,14 @@ def temperature(judge):
   return judge.temperature()
 
 
+def test_what_is_asked_of_a_judgement_does_not_become_the_runs_own(trained):
+  run = imgclf.load(trained)
+  before = run.config.to_json()
+  judged = judging.Judge(run, bad_images="wrong")
+  assert judged.config["eval"]["bad_images"] == "wrong"
+  assert run.config.to_json() == before
+
+
 def test_the_temperature_is_the_best_on_validation_and_makes_no_answer_another(judge, temperature):
   found = judge.answers(judge.roles["validation"])
   logits, label = found.logits.astype(np.float64), found.label
