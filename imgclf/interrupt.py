@@ -121,7 +121,8 @@ class Interrupt:
       # From another thread, and later: here it would be raised within the callback once more.
       again = threading.Timer(0.05, self.forward, [signal.Signals[self.signal_name]])
       again.daemon = True
-      again.start()
+      with contextlib.suppress(RuntimeError):  # Python leaves already, and lets no thread start
+        again.start()
     else:
       self._previous_hook(unraisable)
 
@@ -132,7 +133,15 @@ class Interrupt:
   def _watch(self, outlet: socket.socket) -> None:
     """Sees the signals that the main thread is too busy to see."""
     with outlet:
-      while numbers := outlet.recv(16):
+      while True:
+        try:
+          numbers = outlet.recv(16)
+        except TimeoutError:
+          outlet.settimeout(None)
+          self._end_if_idle()
+          continue
+        if not numbers:
+          return
         for number in numbers:
           if number not in (signal.SIGINT, signal.SIGTERM):
             continue
@@ -144,9 +153,8 @@ class Interrupt:
           if self._seen == 1 and self.on_signal is not None:
             self.on_signal(number)
           if self._idle:
-            timer = threading.Timer(LEAVE_SECONDS, self._end_if_idle)
-            timer.daemon = True  # else Python would wait for it where it does leave by itself
-            timer.start()
+            # By this thread: Python, which may be leaving by now, lets no new one start then.
+            outlet.settimeout(LEAVE_SECONDS)
 
   def _end_if_idle(self) -> None:
     if self._idle and self._inlet is not None:

@@ -158,8 +158,9 @@ class Job:
     """Ends this process from one of the threads, and lets the others know why, if they can be told."""
     self._leaving = True
     telling = threading.Thread(target=self._tell_farewell, args=(code, line), daemon=True)
-    telling.start()
-    telling.join(BEAT_SECONDS)
+    with contextlib.suppress(RuntimeError):  # Python leaves already, and lets no thread start
+      telling.start()
+      telling.join(BEAT_SECONDS)
     if self._index == 0:
       time.sleep(2 * BEAT_SECONDS)
     leave(code, line)

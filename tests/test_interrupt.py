@@ -12,6 +12,7 @@ import time
 from fresh import fresh_environment
 import pytest
 
+from imgclf import interrupt as interrupts
 from imgclf.errors import Stopped
 from imgclf.interrupt import Abandoned, Interrupt
 
@@ -257,6 +258,24 @@ print(ended)
   process.terminate()
   out, err = process.communicate(timeout=30)
   assert (process.returncode, out, err) == (0, "[]\n", "")
+
+
+def test_where_python_lets_no_thread_start_any_more_the_process_is_ended_as_well(monkeypatch):
+  """As while it leaves, from Python 3.12 on."""
+
+  def refused(thread):
+    raise RuntimeError("can't start new thread at interpreter shutdown")
+
+  left = []
+  monkeypatch.setattr(interrupts, "LEAVE_SECONDS", 0.05)
+  with Interrupt() as interrupt:
+    interrupt.leave = lambda code, line: left.append(code)
+    with monkeypatch.context() as patch:
+      patch.setattr(threading.Thread, "start", refused)
+      with pytest.raises(Stopped):
+        signal.raise_signal(signal.SIGINT)
+      until(lambda: left)
+  assert left == [75]
 
 
 def test_a_program_that_was_stopped_ends_without_waiting_for_the_time_to_be_up():
