@@ -57,7 +57,7 @@ def parse(expression: str, shards: Mapping[str, Sequence[int]]) -> tuple[Span, .
       raise UserError(f"{expression}: no split is called {name!r}, {there}{hint}")
   try:
     instruction = tfds.core.ReadInstruction.from_spec(expression)
-  except (ValueError, NotImplementedError):
+  except (ValueError, NotImplementedError):  # the second for a part of `all`
     raise UserError(
       f"{expression}: is not a split expression; write train, train[:90%], train[10:20], train[-5:] or "
       f"train+test, {there}"
