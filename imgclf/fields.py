@@ -76,7 +76,7 @@ def numbers(
 def duration(
   prefix: str, meaning: str, *, above: bool = True, may_change: bool = True
 ) -> dict[str, Field]:
-  """The three fields of a duration, of which at most one is set; see `imgclf.config.steps`."""
+  """The three fields of a duration, of which at most one is set; see `imgclf.durations`."""
   units: dict[str, tuple[type, str]] = {
     "steps": (int, "in steps (one step is one update)"),
     "epochs": (float, "in passes over the train split"),

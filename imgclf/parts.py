@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from imgclf import config as configs
-from imgclf import judge, models, multilabel, parallel, progress, state, steps, timing
+from imgclf import durations, judge, models, multilabel, parallel, progress, state, steps, timing
 from imgclf.checkpoint import Checkpoints
 from imgclf.data import label_sets, loader, workers
 from imgclf.interrupt import Interrupt
@@ -273,7 +273,7 @@ def endless(config: configs.ConfigDict) -> configs.ConfigDict:
   """Returns the config of the same run without an end, and without evaluations and checkpoints on its way."""
   config = configs.copy(config)
   for section, name in (("train", "total"), ("eval", "every"), ("checkpoint", "every")):
-    for unit in ("steps", "epochs", "examples"):
+    for unit in durations.UNITS:
       config[section][f"{name}_{unit}"] = None
     config[section][f"{name}_steps"] = 1_000_000_000
   return config
