@@ -1,4 +1,5 @@
-"""Holds the locked dependencies of this Python against PyPI's known vulnerabilities, with pip-audit.
+"""Holds the locked dependencies of this Python against PyPI's known vulnerabilities, with
+pip-audit.
 
     .venv/bin/python .ci/audit.py
 
@@ -24,7 +25,9 @@ KNOWN_BAD = "pillow==9.0.0\n"
 
 
 def audit(path, seconds):
-  """What pip-audit reports for each dependency in a file; ValueError with the reason where nothing."""
+  """What pip-audit reports for each dependency in a file; ValueError with the reason where
+  nothing.
+  """
   options = ["--disable-pip", "--no-deps", "--timeout=3", "--format=json", "--progress-spinner=off"]
   command = [sys.executable, "-m", "pip_audit", *options, f"--requirement={path}"]
   try:

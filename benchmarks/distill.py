@@ -1,11 +1,12 @@
 """A small network on few images, by their labels and by a teacher that has seen many.
 
-    python benchmarks/distill.py --data_dir=DIR [--teacher=cnn] [--student=lenet5] [--examples=1000] [--seeds=3]
+    python benchmarks/distill.py --data_dir=DIR [--teacher=cnn] [--student=lenet5] [--examples=1000]
+    [--seeds=3]
 
-DIR holds `fashion_mnist` as a prepared TFDS set. The teacher is trained on all but the last of its train split once.
-The student is trained on the first `examples` images of that, for each seed and the same number of steps: by labels
-alone, by both, and by the teacher alone. Tells accuracies on the test split, of the checkpoint that was best on
-validation.
+DIR holds `fashion_mnist` as a prepared TFDS set. The teacher is trained on all but the last of its
+train split once. The student is trained on the first `examples` images of that, for each seed and
+the same number of steps: by labels alone, by both, and by the teacher alone. Tells accuracies on
+the test split, of the checkpoint that was best on validation.
 """
 
 import argparse

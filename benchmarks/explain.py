@@ -2,9 +2,10 @@
 
     python benchmarks/explain.py --workdir=runs/digits [--images=64] [--split=test]
 
-The first images of a split, each explained for its true class. Deletion and insertion are areas under the class's
-probability while the pixels of most heat go, or come; in brackets those of a random order. The last two columns
-compare each map with that of the same network with redrawn weights, by rank, over several draws.
+The first images of a split, each explained for its true class. Deletion and insertion are areas
+under the class's probability while the pixels of most heat go, or come; in brackets those of a
+random order. The last two columns compare each map with that of the same network with redrawn
+weights, by rank, over several draws.
 """
 
 import argparse

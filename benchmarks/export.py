@@ -1,9 +1,11 @@
-"""What each format of `--mode=export` makes of three families: difference, size and latency against imgclf's own.
+"""What each format of `--mode=export` makes of three families: difference, size and latency against
+imgclf's own.
 
     python benchmarks/export.py [--steps=30] [--models=lenet5,cnn,resnet18]
 
-Trains each network on the digits for so many steps, since one whose head is still zero answers all images alike,
-exports it to every format whose packages are installed, and prints a row each from its `export.json`.
+Trains each network on the digits for so many steps, since one whose head is still zero answers all
+images alike, exports it to every format whose packages are installed, and prints a row each from
+its `export.json`.
 """
 
 import argparse

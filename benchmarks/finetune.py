@@ -1,13 +1,15 @@
-"""Few images of one set: training from nothing beside fine-tuning weights that imgclf trained on another set.
+"""Few images of one set: training from nothing beside fine-tuning weights that imgclf trained on
+another set.
 
     python benchmarks/finetune.py --data_dir=DIR [--model=resnet18] [--shots=20] [--seeds=3]
     python benchmarks/finetune.py --data_dir=DIR --weights=RUN [--shots=20] [--seeds=3]
 
-DIR holds `cifar10` and `fashion_mnist` as prepared TFDS sets. The network is trained on CIFAR-10 once, or is that of
-the run folder RUN, which was trained there. Then `shots` images a class of Fashion-MNIST, with as many for validation,
-become a folder; on it the same network is trained, for each seed and for the same number of steps, from random weights,
-from those weights, and from those weights with all but the head frozen. Tells accuracies on 5,000 test images, of the
-checkpoint that was best on validation.
+DIR holds `cifar10` and `fashion_mnist` as prepared TFDS sets. The network is trained on CIFAR-10
+once, or is that of the run folder RUN, which was trained there. Then `shots` images a class of
+Fashion-MNIST, with as many for validation, become a folder; on it the same network is trained, for
+each seed and for the same number of steps, from random weights, from those weights, and from those
+weights with all but the head frozen. Tells accuracies on 5,000 test images, of the checkpoint that
+was best on validation.
 """
 
 import argparse

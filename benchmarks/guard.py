@@ -1,9 +1,10 @@
-"""A guard against what is far slower than it was: ratios of figures of one run on one machine, never times.
+"""A guard against what is far slower than it was: ratios of figures of one run on one machine,
+never times.
 
     python benchmarks/guard.py
 
-Bounds are generous, some half or less of what was measured on two cores (3.8, 0.55 and 0.68 times): a loss that a
-person would notice fails, noise does not.
+Bounds are generous, some half or less of what was measured on two cores (3.8, 0.55 and 0.68 times):
+a loss that a person would notice fails, noise does not.
 """
 
 import contextlib

@@ -2,10 +2,11 @@
 
     python benchmarks/input.py FOLDER [--rounds=5] [--sizes 224 160 112] [--scaling]
 
-FOLDER holds JPEG files, at any depth; they are read into memory first. Each part runs in a process of its
-own, pinned to one core; the parts take turns, round by round, and a figure is the median of the rounds, in
-images per second of that process's CPU time. What isn't installed is left out, and said. `--scaling` adds
-images per second of time, by threads and by worker processes, on as many cores as there are.
+FOLDER holds JPEG files, at any depth; they are read into memory first. Each part runs in a process
+of its own, pinned to one core; the parts take turns, round by round, and a figure is the median of
+the rounds, in images per second of that process's CPU time. What isn't installed is left out, and
+said. `--scaling` adds images per second of time, by threads and by worker processes, on as many
+cores as there are.
 """
 
 import argparse
@@ -182,7 +183,9 @@ def read(folder: str) -> list[bytes]:
 
 
 def serve(name: str, size: int, folder: str) -> None:
-  """One part: for each line that comes in, makes as many images as there are files, and tells the rate."""
+  """One part: for each line that comes in, makes as many images as there are files, and tells the
+  rate.
+  """
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
   files = read(folder)
   batches = PARTS[name][0](files, size)
@@ -248,7 +251,9 @@ def one_core(folder: str, sizes: Sequence[int], rounds: int) -> None:
 
 
 def scaling(folder: str) -> None:
-  """Images a second of time at 224 px from files, after start-up, by threads and by worker processes."""
+  """Images a second of time at 224 px from files, after start-up, by threads and by worker
+  processes.
+  """
   from imgclf.data import datasets, sources, workers
 
   config = config_of(224)

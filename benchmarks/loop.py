@@ -1,9 +1,10 @@
-"""What the loop costs beside the bare step: logs, the bar, TensorBoard, checkpoints; and how long a save stalls it.
+"""What the loop costs beside the bare step: logs, the bar, TensorBoard, checkpoints; and how long a
+save stalls it.
 
     python benchmarks/loop.py [--model=lenet5] [--image_size=32] [--batch_size=64] [--seconds=10]
 
-Batches lie ready in memory, so that neither reading nor decoding counts. Rounds of the bare step and of the
-loop take turns on the same data, and the ratio is the median of the rounds' ratios.
+Batches lie ready in memory, so that neither reading nor decoding counts. Rounds of the bare step
+and of the loop take turns on the same data, and the ratio is the median of the rounds' ratios.
 """
 
 import argparse

@@ -1,11 +1,13 @@
-"""Several classes an image: collages of Fashion-MNIST, and how well a small network names all that is in each.
+"""Several classes an image: collages of Fashion-MNIST, and how well a small network names all that
+is in each.
 
     python benchmarks/multilabel.py --data_dir=DIR [--model=cnn] [--epochs=3] [--loss=binary]
 
-DIR holds `fashion_mnist` as a prepared TFDS set. A collage is 2x2 fields of 28 px, each with a picture in three cases of
-four, else black; its label is the set of the classes in it, which may be empty. No picture is in two collages, and test
-collages are of test pictures. They are written as PNG files and a table, trained on, and judged: mean average precision
-on test beside that of a ranking by chance, which is a class's share of the images. All of it is in a temporary folder.
+DIR holds `fashion_mnist` as a prepared TFDS set. A collage is 2x2 fields of 28 px, each with a
+picture in three cases of four, else black; its label is the set of the classes in it, which may be
+empty. No picture is in two collages, and test collages are of test pictures. They are written as
+PNG files and a table, trained on, and judged: mean average precision on test beside that of a
+ranking by chance, which is a class's share of the images. All of it is in a temporary folder.
 """
 
 import argparse
@@ -37,7 +39,9 @@ def base(options, dataset):
 
 
 def write_set(options, folder):
-  """Writes collages and `set.csv`; returns which classes each test collage has, [n, classes] bool, in no order."""
+  """Writes collages and `set.csv`; returns which classes each test collage has, [n, classes] bool,
+  in no order.
+  """
   source = datasets.open(base(options, "fashion_mnist").dataset)
   draw = np.random.default_rng(options.seed)
   pictures = {

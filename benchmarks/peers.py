@@ -1,7 +1,8 @@
-"""One peer's training speed in a process of its own: `python benchmarks/peers.py PEER CASE`, a JSON object on stdout.
+"""One peer's training speed in a process of its own: `python benchmarks/peers.py PEER CASE`, a JSON
+object on stdout.
 
-Every peer trains the same network on the same shape of uint8 batch, normalises it on the device, and makes the
-same update: AdamW, softmax cross-entropy. What is not installed is told as `skipped`.
+Every peer trains the same network on the same shape of uint8 batch, normalises it on the device,
+and makes the same update: AdamW, softmax cross-entropy. What is not installed is told as `skipped`.
 """
 
 import dataclasses
@@ -62,7 +63,9 @@ def batch_of(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 
 def repeated(step, case: Case, wait) -> tuple[float, float]:
-  """Images a second of `step`, and a CPU second, after a warm-up of three, for the case's seconds."""
+  """Images a second of `step`, and a CPU second, after a warm-up of three, for the case's
+  seconds.
+  """
   for _ in range(3):
     step()
   wait()

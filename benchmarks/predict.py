@@ -1,10 +1,12 @@
-"""What prediction makes of a folder of JPEGs, beside what its parts would: decoding alone, and the input pipeline.
+"""What prediction makes of a folder of JPEGs, beside what its parts would: decoding alone, and the
+input pipeline.
 
     python benchmarks/predict.py FOLDER [--count=2000] [--rounds=5] [--size=224] [--batch_size=256]
 
-FOLDER holds JPEG files, at any depth, which are taken over and over. The model averages a few pixels and has a head of
-1000 classes, so that the devices have next to nothing to do. The parts take turns in one process, round by
-round, on the same files; a figure is the median of the rounds. Restoring a run and compiling are left out.
+FOLDER holds JPEG files, at any depth, which are taken over and over. The model averages a few
+pixels and has a head of 1000 classes, so that the devices have next to nothing to do. The parts
+take turns in one process, round by round, on the same files; a figure is the median of the rounds.
+Restoring a run and compiling are left out.
 """
 
 import argparse
@@ -66,7 +68,9 @@ class Setting:
 
 
 def decode(setting: Setting) -> None:
-  """Reads and decodes whole files, by as many threads as the loader has: no crop, no batch, no model."""
+  """Reads and decodes whole files, by as many threads as the loader has: no crop, no batch, no
+  model.
+  """
 
   def some(listed: list[image_paths.Listed]) -> None:
     for path, _ in listed:

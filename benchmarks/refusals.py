@@ -1,8 +1,10 @@
-"""Ten ways to get pretrained weights or rules wrong, and what imgclf says of each: one line with the mend.
+"""Ten ways to get pretrained weights or rules wrong, and what imgclf says of each: one line with
+the mend.
 
     python benchmarks/refusals.py
 
-Writes the wrong files into a temporary folder, and begins a run of ResNet-18 on the embedded digits with each.
+Writes the wrong files into a temporary folder, and begins a run of ResNet-18 on the embedded digits
+with each.
 """
 
 import pathlib

@@ -1,4 +1,5 @@
-"""What a ResNet's training step costs at least: operations, bytes, and the images a second that follow.
+"""What a ResNet's training step costs at least: operations, bytes, and the images a second that
+follow.
 
     python benchmarks/roofline.py --model=resnet50 --size=224 --dtype=bfloat16
 
@@ -24,11 +25,11 @@ DEVICES = {
   "H200": (989.4e12, 4.8e12),
 }
 
-# Times that a convolution's output passes through memory in one step, with all elementwise work fused into
-# what reads or writes it. Forward: written, read for the statistics, read and written by the normalisation,
-# read by the next convolution. Backward: two sums and then the gradient of x each read the gradient and x
-# (4) and the latter is written (1); both gradients of the convolution read it (2); that of the weights
-# reads its input (1), that of the input is written (1).
+# Times that a convolution's output passes through memory in one step, with all elementwise work
+# fused into what reads or writes it. Forward: written, read for the statistics, read and written by
+# the normalisation, read by the next convolution. Backward: two sums and then the gradient of x
+# each read the gradient and x (4) and the latter is written (1); both gradients of the convolution
+# read it (2); that of the weights reads its input (1), that of the input is written (1).
 PASSES = 5 + 9
 
 
@@ -45,8 +46,8 @@ def equations(jaxpr):
 def operations(jaxpr) -> int:
   """Floating-point operations of convolutions and matrix products, two for a product and its sum.
 
-  A convolution's are counted over the pixels of its window, also those in the padding, and not over the zeros
-  between pixels by which XLA writes the gradient of a stride.
+  A convolution's are counted over the pixels of its window, also those in the padding, and not over
+  the zeros between pixels by which XLA writes the gradient of a stride.
   """
   total = 0
   for equation in equations(jaxpr):
@@ -81,7 +82,9 @@ def loss_of(name: str, size: int, dtype: str, batch: int):
 
 
 def kept(loss, params, *others, batch: int) -> dict[str, float]:
-  """Bytes an image, by type, of the activations that the backward pass keeps from the forward pass."""
+  """Bytes an image, by type, of the activations that the backward pass keeps from the forward
+  pass.
+  """
   pullback = jax.eval_shape(lambda p, *a: jax.vjp(lambda p: loss(p, *a), p)[1], params, *others)
   total: dict[str, float] = collections.defaultdict(float)
   for leaf in jax.tree.leaves(pullback):

@@ -1,15 +1,18 @@
-"""How fast, and how well, the recipe configs/cifar10_speedrun.py trains: many seeds, one compilation, by the record's rules.
+"""How fast, and how well, the recipe configs/cifar10_speedrun.py trains: many seeds, one
+compilation, by the record's rules.
 
     python benchmarks/speedrun.py --data_dir=DIR [--seeds=20] [--output=FILE.json] [--peer=CHECKOUT]
 
-The rules are those that airbench94_muon.py of github.com/KellerJordan/cifar10-airbench times itself by. All 50,000
-training images are trained on, and the 10,000 test images are judged once, at the end. On the clock: the whitening of
-the first layer, the order of the examples, every step with its augmentation, the judging with test-time augmentation,
-and the wait until the accuracy is known. Off the clock, and told: reading and decoding into device memory, compilation
-(a whole run on random labels that is thrown away, as there), and the drawing of the first weights.
+The rules are those that airbench94_muon.py of github.com/KellerJordan/cifar10-airbench times itself
+by. All 50,000 training images are trained on, and the 10,000 test images are judged once, at the
+end. On the clock: the whitening of the first layer, the order of the examples, every step with its
+augmentation, the judging with test-time augmentation, and the wait until the accuracy is known. Off
+the clock, and told: reading and decoding into device memory, compilation (a whole run on random
+labels that is thrown away, as there), and the drawing of the first weights.
 
-`--peer` is a checkout of that repository: its script is run on the same device after imgclf's seeds, until it has told of as
-many of its own, with its own CIFAR-10, by the Python that runs this one; it needs torch and torchvision.
+`--peer` is a checkout of that repository: its script is run on the same device after imgclf's
+seeds, until it has told of as many of its own, with its own CIFAR-10, by the Python that runs this
+one; it needs torch and torchvision.
 """
 
 import argparse
@@ -35,7 +38,8 @@ from imgclf.data import datasets, loader
 
 RECIPE = pathlib.Path(__file__).parents[1] / "configs" / "cifar10_speedrun.py"
 SCRIPT = "airbench94_muon.py"
-# The row of the script's table that ends a run: its last two columns are the accuracy and the seconds.
+# The row of the script's table that ends a run: its last two columns are the accuracy and the
+# seconds.
 _ROW = re.compile(r"\|\s*(?:\d*|warmup)\s*\|\s*eval\s*\|.*\|\s*([\d.]+)\s*\|\s*([\d.]+)\s*\|\s*$")
 
 
@@ -128,7 +132,9 @@ def ahead(items: Iterator[Any]) -> Iterator[Any]:
 
 
 def run_peer(checkout: pathlib.Path, seeds: int) -> dict[str, Any]:
-  """Runs airbench94_muon.py until it has told of so many runs, its first one for warming up left out."""
+  """Runs airbench94_muon.py until it has told of so many runs, its first one for warming up left
+  out.
+  """
   if not (checkout / SCRIPT).is_file():
     return {"skipped": f"there is no {SCRIPT} in {checkout}"}
   found: list[tuple[float, float]] = []
@@ -153,7 +159,9 @@ def run_peer(checkout: pathlib.Path, seeds: int) -> dict[str, Any]:
 
 
 def summary(runs: Sequence[tuple[float, float]]) -> dict[str, Any]:
-  """Returns accuracies and seconds of the runs with their means and (sample) standard deviations."""
+  """Returns accuracies and seconds of the runs with their means and (sample) standard
+  deviations.
+  """
   told: dict[str, Any] = {"runs": len(runs)}
   for name, values in zip(("accuracy", "seconds"), zip(*runs)):
     spread = statistics.stdev(values) if len(values) > 1 else 0.0

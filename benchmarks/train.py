@@ -1,12 +1,13 @@
-"""The same training by imgclf and by its peers, side by side: images a second, and each peer's share of imgclf's.
+"""The same training by imgclf and by its peers, side by side: images a second, and each peer's
+share of imgclf's.
 
     python benchmarks/train.py                   the cases for a CPU
     python benchmarks/train.py --preset=gpu      those for a GPU
     python benchmarks/train.py --preset=families --peer='imgclf step' --peer='torch step'
 
-Needs the peers beside imgclf: `pip install torch torchvision timm keras tensorflow`; one that is missing is
-skipped, and told. Peers take turns, each in a process of its own; the figures are medians of the rounds. Those
-by CPU time, of all threads, hold on a machine that others use as well.
+Needs the peers beside imgclf: `pip install torch torchvision timm keras tensorflow`; one that is
+missing is skipped, and told. Peers take turns, each in a process of its own; the figures are
+medians of the rounds. Those by CPU time, of all threads, hold on a machine that others use as well.
 """
 
 import argparse

@@ -2,9 +2,10 @@
 
     python benchmarks/variants.py --model=resnet50 --batch=256 --dtype=bfloat16
 
-Rounds are interleaved: in each, every variant runs some steps after the step as it is, and the median over the
-rounds of the ratio of their times is printed; above 1 the variant is faster. Input is synthetic and stays on
-the device. The first variants undo what the step gained from; a part that its network lacks leaves it as it is.
+Rounds are interleaved: in each, every variant runs some steps after the step as it is, and the
+median over the rounds of the ratio of their times is printed; above 1 the variant is faster. Input
+is synthetic and stays on the device. The first variants undo what the step gained from; a part that
+its network lacks leaves it as it is.
 """
 
 import argparse

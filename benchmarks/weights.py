@@ -1,11 +1,13 @@
-"""Networks beside torchvision's and timm's: parameters, multiply-adds, logits for the same weights, and the way back.
+"""Networks beside torchvision's and timm's: parameters, multiply-adds, logits for the same weights,
+and the way back.
 
     python benchmarks/weights.py [--models=resnet18,vgg11] [--classes=1000]
 
-Draws weights in torch, writes them as safetensors, reads them as `config.model.weights=file:...` does, and compares in
-float32 what goes into the head and what comes out of it. Then imgclf's arrays, by the names of the library, are loaded
-there strictly and must be equal to the bit. Parameters are counted in both; multiply-adds stand beside those that
-torchvision has with its weights, at the same image size. Needs torch, torchvision and timm.
+Draws weights in torch, writes them as safetensors, reads them as `config.model.weights=file:...`
+does, and compares in float32 what goes into the head and what comes out of it. Then imgclf's
+arrays, by the names of the library, are loaded there strictly and must be equal to the bit.
+Parameters are counted in both; multiply-adds stand beside those that torchvision has with its
+weights, at the same image size. Needs torch, torchvision and timm.
 """
 
 import argparse
@@ -23,8 +25,8 @@ from imgclf.errors import UserError
 from imgclf.models import torch_names
 from imgclf.pretrained import matching, preprocessing, sources
 
-# At which size a network is compared: a small one shows the same. AlexNet leaves 3x3 pixels of it, and a picture of
-# patches has to be whole.
+# At which size a network is compared: a small one shows the same. AlexNet leaves 3x3 pixels of it,
+# and a picture of patches has to be whole.
 SIZE, SIZE_OF_PATCHES = 127, 128
 LIMIT = 1e-4
 
@@ -65,7 +67,9 @@ def libraries(name):
 
 
 def published_products(name, size):
-  """Billions of multiply-adds that torchvision publishes with weights for images of a size; none where it has none."""
+  """Billions of multiply-adds that torchvision publishes with weights for images of a size; none
+  where it has none.
+  """
   import torchvision
 
   if name not in torchvision.models.list_models():
@@ -77,7 +81,9 @@ def published_products(name, size):
 
 
 def drawn(network, seed=0):
-  """Draws all weights so that signals keep their size: running statistics and biases count as well."""
+  """Draws all weights so that signals keep their size: running statistics and biases count as
+  well.
+  """
   import torch
 
   torch.manual_seed(seed)
@@ -96,7 +102,9 @@ def drawn(network, seed=0):
 
 
 def compare(name, library, network, classes, folder):
-  """Returns the parameters, the largest logit, the largest differences of logits and of what the head is given."""
+  """Returns the parameters, the largest logit, the largest differences of logits and of what the
+  head is given.
+  """
   from safetensors.torch import save_file
   import torch
 

@@ -2,12 +2,12 @@
 
     python launch.py --config=configs/cifar10.py --config.dataset.data_dir=DIR
 
-DIR holds CIFAR-10 as a prepared TFDS set: `tfds build cifar10 --file_format=array_record --data_dir=DIR`
-(needs `pip install 'imgclf[prepare]'`).
+DIR holds CIFAR-10 as a prepared TFDS set: `tfds build cifar10 --file_format=array_record
+--data_dir=DIR` (needs `pip install 'imgclf[prepare]'`).
 
-The network is He et al.'s ResNet-18 with the 3x3 stem for 32 px (11,173,962 parameters).
-1,000 training images choose the checkpoint. Accuracy and time on a GPU: not measured. On two CPU cores it makes some 26
-images/s in float32.
+The network is He et al.'s ResNet-18 with the 3x3 stem for 32 px (11,173,962 parameters). 1,000
+training images choose the checkpoint. Accuracy and time on a GPU: not measured. On two CPU cores it
+makes some 26 images/s in float32.
 """
 
 import imgclf

@@ -3,16 +3,18 @@
     python launch.py --config=configs/cifar10_speedrun.py --config.dataset.data_dir=DIR
     python benchmarks/speedrun.py --data_dir=DIR --seeds=20
 
-DIR holds CIFAR-10 as a prepared TFDS set: `tfds build cifar10 --file_format=array_record --data_dir=DIR`
-(needs `pip install 'imgclf[prepare]'`).
+DIR holds CIFAR-10 as a prepared TFDS set: `tfds build cifar10 --file_format=array_record
+--data_dir=DIR` (needs `pip install 'imgclf[prepare]'`).
 
-The second command goes by the rules of the record: all 50,000 training images, the test split judged once, the clock
-over all but loading and compilation; airbench94_muon's own figures are 94.01% (mean of 200) in 2.59 s on an A100. The
-first holds 1,000 images out of training to choose a checkpoint by, as every run does. On one NVIDIA H200 eight seeds made
-94.01% in 1.34 s (2026-11-26, JAX 0.11.2). On a CPU: `--config.model.dtype=float32`.
+The second command goes by the rules of the record: all 50,000 training images, the test split
+judged once, the clock over all but loading and compilation; airbench94_muon's own figures are
+94.01% (mean of 200) in 2.59 s on an A100. The first holds 1,000 images out of training to choose a
+checkpoint by, as every run does. On one NVIDIA H200 eight seeds made 94.01% in 1.34 s (2026-11-26,
+JAX 0.11.2). On a CPU: `--config.model.dtype=float32`.
 
-Numbers without a comment are those of airbench94_muon.py in github.com/KellerJordan/cifar10-airbench; the ideas and
-what each gains are in https://arxiv.org/abs/2404.00498.
+Numbers without a comment are those of airbench94_muon.py in
+github.com/KellerJordan/cifar10-airbench; the ideas and what each gains are in
+https://arxiv.org/abs/2404.00498.
 """
 
 import imgclf
@@ -45,10 +47,12 @@ def get_config():
   config.optimizer.muon_rest = "sgd"
   config.optimizer.momentum = 0.85
   config.optimizer.nesterov = True
-  # There losses are added up, here averaged: learning rates but Muon's, which has no scale, are times the batch.
+  # There losses are added up, here averaged: learning rates but Muon's, which has no scale, are
+  # times the batch.
   biases = 0.053 * batch_size / config.optimizer.learning_rate
   head = 0.67 * batch_size / config.optimizer.learning_rate
-  # The decay of each parameter goes by the inverse of its learning rate, so that all shrink alike; filters do not.
+  # The decay of each parameter goes by the inverse of its learning rate, so that all shrink alike;
+  # filters do not.
   config.optimizer.weight_decay = 2e-6 * batch_size / config.optimizer.learning_rate
   config.optimizer.decay_bias_and_norm = True
   config.optimizer.rules = (

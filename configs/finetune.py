@@ -1,13 +1,15 @@
-"""Your own images, from pretrained weights: a folder of class folders, as configs/folder.py takes it.
+"""Your own images, from pretrained weights: a folder of class folders, as configs/folder.py takes
+it.
 
     python launch.py --config=configs/finetune.py --config.dataset.name=folder:PATH
 
-ResNet-50 at 224 px from timm's `resnet50.a1_in1k`, which needs `pip install 'imgclf[hub]'`. For other weights give
-their network as well: `--config.model.weights=run:runs/imagenet --config.model.name=resnet50`. The head starts at zero
-and learns at ten times the rate of the rest, which knows much already. On few images freeze the rest,
-`--config.optimizer.rules='head/*: lr=1; *: lr=0'` (all but batch norm's statistics), and compare, with
-configs/folder.py as well: weights of a set that is far from yours may be worse than none. Accuracy and time
-depend on your images: not measured.
+ResNet-50 at 224 px from timm's `resnet50.a1_in1k`, which needs `pip install 'imgclf[hub]'`. For
+other weights give their network as well: `--config.model.weights=run:runs/imagenet
+--config.model.name=resnet50`. The head starts at zero and learns at ten times the rate of the rest,
+which knows much already. On few images freeze the rest, `--config.optimizer.rules='head/*: lr=1; *:
+lr=0'` (all but batch norm's statistics), and compare, with configs/folder.py as well: weights of a
+set that is far from yours may be worse than none. Accuracy and time depend on your images: not
+measured.
 """
 
 import imgclf

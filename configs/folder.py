@@ -2,8 +2,9 @@
 
     python launch.py --config=configs/folder.py --config.dataset.name=folder:PATH
 
-PATH holds `train/CLASS/...` and, if you like, `validation/CLASS/...` and `test/CLASS/...`; or class folders alone,
-which are then split 80 / 10 / 10. A CSV of paths and labels does as well: `csv:FILE`.
+PATH holds `train/CLASS/...` and, if you like, `validation/CLASS/...` and `test/CLASS/...`; or class
+folders alone, which are then split 80 / 10 / 10. A CSV of paths and labels does as well:
+`csv:FILE`.
 
 ResNet-18 at 128 px from random weights. Accuracy and time depend on your images: not measured.
 """

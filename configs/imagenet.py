@@ -6,9 +6,10 @@ DIR holds `imagenet2012` as a prepared TFDS set: `tfds build imagenet2012 --file
 --data_dir=DIR` (needs `pip install 'imgclf[prepare]'` and the two archives that ImageNet gives to
 its registered users). Class folders do as well: `--config.dataset.name=folder:PATH`.
 
-SGD with momentum, learning rate 0.1 for 256 images and linear in the batch size, five epochs of warm-up (Goyal et
-al. 2017), cosine decay, label smoothing 0.1. Top-1 accuracy and time: not measured. Published for
-this recipe (step decay, no smoothing, batch 256 to 8192): 76.3% (Goyal et al. 2017, table 1).
+SGD with momentum, learning rate 0.1 for 256 images and linear in the batch size, five epochs of
+warm-up (Goyal et al. 2017), cosine decay, label smoothing 0.1. Top-1 accuracy and time: not
+measured. Published for this recipe (step decay, no smoothing, batch 256 to 8192): 76.3% (Goyal et
+al. 2017, table 1).
 """
 
 import imgclf
@@ -18,8 +19,8 @@ def get_config():
   config = imgclf.default_config()
 
   config.dataset.name = "imagenet2012"
-  # The labels of ImageNet's test split are secret: its validation split is the test here, and 1% of the
-  # training images choose the best checkpoint.
+  # The labels of ImageNet's test split are secret: its validation split is the test here, and 1% of
+  # the training images choose the best checkpoint.
   config.dataset.train_split = "train[:99%]"
   config.dataset.validation_split = "train[99%:]"
   config.dataset.test_split = "validation"
@@ -30,7 +31,8 @@ def get_config():
 
   config.model.name = "resnet50"
   config.model.dtype = "bfloat16"
-  # Statistics over each device's 128 images, as in the paper: synchronising costs time and gains nothing.
+  # Statistics over each device's 128 images, as in the paper: synchronising costs time and gains
+  # nothing.
   config.model.sync_batch_norm = False
 
   config.optimizer.name = "sgd"

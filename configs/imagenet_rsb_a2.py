@@ -1,10 +1,12 @@
-"""ResNet-50 on ImageNet by procedure A2 of "ResNet strikes back" (Wightman et al. 2021, arXiv:2110.00476).
+"""ResNet-50 on ImageNet by procedure A2 of "ResNet strikes back" (Wightman et al. 2021,
+arXiv:2110.00476).
 
     python launch.py --config=configs/imagenet_rsb_a2.py --config.dataset.data_dir=DIR
 
-DIR holds `imagenet2012` as a prepared TFDS set, see configs/imagenet.py. LAMB, binary cross-entropy, RandAugment
-m7, mixup 0.1, cutmix 1.0, three repeats, 300 epochs (table 2 of the paper). It lacks the paper's
-stochastic depth of 0.05, and holds 1% of train out. Top-1 accuracy and time: not measured. Published: 79.8%.
+DIR holds `imagenet2012` as a prepared TFDS set, see configs/imagenet.py. LAMB, binary
+cross-entropy, RandAugment m7, mixup 0.1, cutmix 1.0, three repeats, 300 epochs (table 2 of the
+paper). It lacks the paper's stochastic depth of 0.05, and holds 1% of train out. Top-1 accuracy and
+time: not measured. Published: 79.8%.
 """
 
 import imgclf

@@ -5,8 +5,8 @@
 DIR holds Imagenette as a prepared TFDS set: `tfds build imagenette/320px-v2
 --file_format=array_record --data_dir=DIR` (needs `pip install 'imgclf[prepare]'`).
 
-The network is the textbook's: three convolutions and 44,401,226 parameters, nearly all of them in the
-first dense layer. Accuracy and time on this set: not measured.
+The network is the textbook's: three convolutions and 44,401,226 parameters, nearly all of them in
+the first dense layer. Accuracy and time on this set: not measured.
 """
 
 import imgclf

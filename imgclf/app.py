@@ -1,4 +1,6 @@
-"""The command line: flags -> mode -> exit code; what a user can mend is one line, not a traceback."""
+"""The command line: flags -> mode -> exit code; what a user can mend is one line, not a
+traceback.
+"""
 
 from collections.abc import Sequence
 import os
@@ -161,8 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line and returns its exit code.
 
   0: done. 2: the user's to mend, one line on stderr. 3: training diverged. 75: stopped by a signal
-  after saving. Anything else is a bug or a failing machine and leaves as an exception, with code 1. In a job
-  of several processes all of them end when one does, and none returns with another code than 0.
+  after saving. Anything else is a bug or a failing machine and leaves as an exception, with code 1.
+  In a job of several processes all of them end when one does, and none returns with another code
+  than 0.
   """
   job = Job()
   try:

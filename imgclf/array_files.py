@@ -1,7 +1,7 @@
 """A tree of host arrays as files of one folder, by orbax, under names that a person can read.
 
-`params.head.kernel` is the kernel of the head. Knows neither which folder it is nor whether its files are still
-what was written; imgclf/checkpoint.py does.
+`params.head.kernel` is the kernel of the head. Knows neither which folder it is nor whether its
+files are still what was written; imgclf/checkpoint.py does.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,9 +18,9 @@ import orbax.checkpoint as ocp
 
 from imgclf import named, parallel
 
-# Orbax tells of every folder and default of a save through absl's logger, some 40 lines at INFO and a few
-# at WARNING, and prints a failed save with a traceback that is also raised. What matters of it reaches the
-# caller as an exception; other users of that logger are let be.
+# Orbax tells of every folder and default of a save through absl's logger, some 40 lines at INFO and
+# a few at WARNING, and prints a failed save with a traceback that is also raised. What matters of
+# it reaches the caller as an exception; other users of that logger are let be.
 logging.getLogger("absl").addFilter(lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname)
 
 
@@ -29,7 +29,8 @@ class Unreadable(ValueError):
 
 
 def _checkpointer() -> ocp.Checkpointer:
-  # Each process reads, and process 0 writes, by itself: orbax's would wait for each other at every turn.
+  # Each process reads, and process 0 writes, by itself: orbax's would wait for each other at every
+  # turn.
   me = parallel.process_index()
   alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
   handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
@@ -51,10 +52,11 @@ def write(folder: pathlib.Path, arrays: Mapping[named.Path, np.ndarray], empty: 
 
 @contextlib.contextmanager
 def _quiet_after_failure() -> Iterator[None]:
-  """Leaves out what orbax prints when a write has failed and was told, for good; see to it that the run ends.
+  """Leaves out what orbax prints when a write has failed and was told, for good; see to it that the
+  run ends.
 
-  It raises at the first failure and closes its event loop: the other writes then report their failures to nobody,
-  and each prints a traceback.
+  It raises at the first failure and closes its event loop: the other writes then report their
+  failures to nobody, and each prints a traceback.
   """
 
   hook, log = sys.unraisablehook, logging.getLogger("asyncio")

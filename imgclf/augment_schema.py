@@ -1,6 +1,8 @@
-"""The fields of the section `augment`: a part of the schema, which is imgclf/schema.py, with a file of its own.
+"""The fields of the section `augment`: a part of the schema, which is imgclf/schema.py, with a file
+of its own.
 
-Every default is to do nothing, so that the config of an older run, which lacks newer fields, keeps its meaning.
+Every default is to do nothing, so that the config of an older run, which lacks newer fields, keeps
+its meaning.
 """
 
 import math

@@ -30,7 +30,9 @@ def begun(plan: Plan, model: Any, fresh: state.TrainState) -> state.TrainState:
 
 
 def _pretrained(plan: Plan, fresh: state.TrainState) -> state.TrainState:
-  """Returns the state before the first step with the weights that the config names, and records where they came from."""
+  """Returns the state before the first step with the weights that the config names, and records
+  where they came from.
+  """
   first = {"params": fresh.params, "batch_stats": fresh.batch_stats}
   found, record = plan.start.variables(jax.device_get(first))
   if parallel.process_index() == 0:
@@ -41,8 +43,8 @@ def _pretrained(plan: Plan, fresh: state.TrainState) -> state.TrainState:
 def _fitted(plan: Plan, model: Any, fresh: state.TrainState) -> state.TrainState:
   """Returns the state before the first step of a network that takes weights from training images.
 
-  From the first ones of the split, as evaluation shows them: a function of the data set and the seed alone. What
-  can't be decoded is left out where training does so as well.
+  From the first ones of the split, as evaluation shows them: a function of the data set and the
+  seed alone. What can't be decoded is left out where training does so as well.
   """
   config = plan.config
   skipping = config["dataset"]["bad_images"] == "skip"

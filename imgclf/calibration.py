@@ -1,8 +1,9 @@
-"""Temperature scaling: one number that makes a classifier as sure as it is right; numpy on the host.
+"""Temperature scaling: one number that makes a classifier as sure as it is right; numpy on the
+host.
 
-Guo et al., "On Calibration of Modern Neural Networks", 2017, https://arxiv.org/abs/1706.04599, section 4.2: logits
-are divided by the temperature that makes the mean loss least on examples that the model was not trained on. No class
-changes its rank. Knows no model and no file.
+Guo et al., "On Calibration of Modern Neural Networks", 2017, https://arxiv.org/abs/1706.04599,
+section 4.2: logits are divided by the temperature that makes the mean loss least on examples that
+the model was not trained on. No class changes its rank. Knows no model and no file.
 """
 
 from collections.abc import Iterator
@@ -11,13 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-# A temperature beyond these says more of the examples than of the model: probabilities are all alike, or all 0 and 1.
+# A temperature beyond these says more of the examples than of the model: probabilities are all
+# alike, or all 0 and 1.
 COLDEST, HOTTEST = 1 / 20, 20.0
 
 # A temperature that is less certain than that, as a share of itself, is told to be so.
 UNCERTAIN = 0.2
 
-# Values of a block of rows, so that 50,000 examples of 1,000 classes take 8 MB of float64 and not 400.
+# Values of a block of rows, so that 50,000 examples of 1,000 classes take 8 MB of float64 and not
+# 400.
 _BLOCK = 1 << 20
 
 
@@ -26,8 +29,8 @@ class Fit(NamedTuple):
 
   Attributes:
     temperature: from COLDEST to HOTTEST.
-    note: a sentence for the reader: why it is not the minimum, where it is not, or how uncertain it is, where that
-      matters; else None.
+    note: a sentence for the reader: why it is not the minimum, where it is not, or how uncertain it
+      is, where that matters; else None.
   """
 
   temperature: float
@@ -37,13 +40,13 @@ class Fit(NamedTuple):
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Fit:
   """Finds the temperature of least mean cross-entropy.
 
-  The mean loss is convex in the inverse temperature, so that its slope rises and has one root: Newton's method, with a
-  bisection where a step would leave the bracket. Where every label has the largest logit there is no minimum (the loss
-  falls to 0 as the temperature does), and 1 is returned: that all of a sample are right is no evidence for
-  probabilities of 1.
+  The mean loss is convex in the inverse temperature, so that its slope rises and has one root:
+  Newton's method, with a bisection where a step would leave the bracket. Where every label has the
+  largest logit there is no minimum (the loss falls to 0 as the temperature does), and 1 is
+  returned: that all of a sample are right is no evidence for probabilities of 1.
 
-  The standard error, of which few examples leave much, is the one that holds also where the probabilities are wrong
-  (White 1982, https://doi.org/10.2307/1912526, the "sandwich").
+  The standard error, of which few examples leave much, is the one that holds also where the
+  probabilities are wrong (White 1982, https://doi.org/10.2307/1912526, the "sandwich").
 
   Args:
     logits: [n, classes] floats, finite, n > 0.
@@ -99,7 +102,8 @@ def losses(logits: np.ndarray, labels: np.ndarray, temperature: float) -> np.nda
 
 
 def to_probabilities(logits: np.ndarray, temperature: float) -> None:
-  """Turns logits into probabilities at a temperature, in place: those of a thousand classes take the memory once.
+  """Turns logits into probabilities at a temperature, in place: those of a thousand classes take
+  the memory once.
 
   Args:
     logits: [n, classes] float32 or float64, writable.
@@ -118,8 +122,10 @@ def _blocks(logits: np.ndarray) -> Iterator[slice]:
 
 
 def _slope(logits: np.ndarray, labels: np.ndarray, inverse: float) -> tuple[float, float, float]:
-  """First and second derivative of the mean loss by the inverse temperature: of an example, the mean of the logits
-  under its probabilities less the label's logit; and their variance. Third, the mean square of the first."""
+  """First and second derivative of the mean loss by the inverse temperature: of an example, the
+  mean of the logits under its probabilities less the label's logit; and their variance. Third, the
+  mean square of the first.
+  """
   slope = curvature = square = 0.0
   for rows in _blocks(logits):
     z = logits[rows].astype(np.float64)

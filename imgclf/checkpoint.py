@@ -1,7 +1,8 @@
 """Checkpoints: a tree of host arrays a step, written in the background, verified before it is read.
 
-`DIR/checkpoints/<step>/` holds `state/` (imgclf/array_files.py) and `manifest.json` (imgclf/manifest.py). It
-appears with one rename, when all of it is on the disk. Knows no model and no config.
+`DIR/checkpoints/<step>/` holds `state/` (imgclf/array_files.py) and `manifest.json`
+(imgclf/manifest.py). It appears with one rename, when all of it is on the disk. Knows no model and
+no config.
 """
 
 from collections.abc import Mapping
@@ -32,9 +33,10 @@ _DAMAGED = "damaged"
 class Checkpoints:
   """The checkpoints of one run.
 
-  In a job of several processes every one makes and calls this alike, with the same figures; process 0
-  writes, and all of them read, so the folder must be one that all of them see. Which steps there are is
-  remembered, not looked up, so that all processes decide alike while process 0 is still writing.
+  In a job of several processes every one makes and calls this alike, with the same figures; process
+  0 writes, and all of them read, so the folder must be one that all of them see. Which steps there
+  are is remembered, not looked up, so that all processes decide alike while process 0 is still
+  writing.
   """
 
   def __init__(
@@ -56,7 +58,8 @@ class Checkpoints:
       keep_latest: newest checkpoints that are kept, at least 1.
       keep_best: best checkpoints that are kept.
       keep_every: one checkpoint per this many steps is kept for good; None: none.
-      best_metric: the figure that ranks checkpoints; `loss` and `ece` are better lower, all others higher.
+      best_metric: the figure that ranks checkpoints; `loss` and `ece` are better lower, all others
+        higher.
       read_only: nothing is made, changed or deleted.
 
     Raises:
@@ -88,16 +91,17 @@ class Checkpoints:
       parallel.barrier("checkpoints")  # what process 0 wrote is there when any process goes on
 
   def save(self, step: int, state: Any, metrics: Mapping[str, float] | None) -> None:
-    """Writes a checkpoint in the background; the arrays are its own from here on, and must not be changed.
+    """Writes a checkpoint in the background; the arrays are its own from here on, and must not be
+    changed.
 
-    Waits for the save before it, and deletes what is no longer kept once this one is complete. A step
-    that is there already is not written again. Nothing that was saved before is touched unless all of the
-    new checkpoint is on the disk.
+    Waits for the save before it, and deletes what is no longer kept once this one is complete. A
+    step that is there already is not written again. Nothing that was saved before is touched unless
+    all of the new checkpoint is on the disk.
 
     Args:
       step: the step, above all that are saved.
-      state: a pytree of host arrays and numbers. Objects without leaves (None, `optax.EmptyState`) are
-        not written; the target of `restore` has them.
+      state: a pytree of host arrays and numbers. Objects without leaves (None, `optax.EmptyState`)
+        are not written; the target of `restore` has them.
       metrics: figures to rank it by and to keep beside it; None where there are none. NaN and
         infinite figures are kept as NaN and never make a checkpoint the best.
 
@@ -135,7 +139,9 @@ class Checkpoints:
     return max(self.steps(), default=None)
 
   def best(self) -> int | None:
-    """Returns the best step by `best_metric`, the earlier of equals; None where none has the figure."""
+    """Returns the best step by `best_metric`, the earlier of equals; None where none has the
+    figure.
+    """
     self.wait()
     return next(iter(ranking(self._scores())), None)
 
@@ -178,7 +184,8 @@ class Checkpoints:
       raise self._refusal(step, str(damage)) from None
 
   def digest(self, step: int) -> str:
-    """Returns a SHA-256 in hexadecimal that stands for all that was saved at a step: the digests of its files.
+    """Returns a SHA-256 in hexadecimal that stands for all that was saved at a step: the digests of
+    its files.
 
     Raises:
       UserError: if its manifest can't be read any more.
@@ -191,13 +198,15 @@ class Checkpoints:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
   def choose(self, text: str) -> int:
-    """Returns the step that `best`, `latest` or a number names, once all of its files were verified.
+    """Returns the step that `best`, `latest` or a number names, once all of its files were
+    verified.
 
-    Where `best` or `latest` is damaged, the next best or next newest is taken, and the log tells so.
+    Where `best` or `latest` is damaged, the next best or next newest is taken, and the log tells
+    so.
 
     Raises:
-      UserError: naming the steps there are, if it is none of them; or what is damaged, if it is asked
-        for by its number or nothing sound is left.
+      UserError: naming the steps there are, if it is none of them; or what is damaged, if it is
+        asked for by its number or nothing sound is left.
     """
     self.wait()
     candidates = meant(text, self._scores(), self._damaged)
@@ -220,7 +229,9 @@ class Checkpoints:
     return next((step for step in reversed(self.steps()) if self.damage(step) is None), 0)
 
   def damage(self, step: int) -> str | None:
-    """Returns what is wrong with a step that is there, naming the file; None if all of it is as saved."""
+    """Returns what is wrong with a step that is there, naming the file; None if all of it is as
+    saved.
+    """
     if step in self._verified or step in self._damaged:
       return self._damaged.get(step)
     try:
@@ -270,7 +281,8 @@ class Checkpoints:
     return told
 
   def restore(self, step: int, target: Any, *, partial: bool = False) -> Any:
-    """Reads a checkpoint, after verifying its files and checking every shape and dtype against the target.
+    """Reads a checkpoint, after verifying its files and checking every shape and dtype against the
+    target.
 
     Args:
       step: one of `steps()`.
@@ -282,8 +294,8 @@ class Checkpoints:
       Numpy arrays in the target's structure, bit for bit as they were saved.
 
     Raises:
-      UserError: if there is no such step, a file of it is not what was saved, or an array is missing,
-        left over, or of another shape or dtype than the target's.
+      UserError: if there is no such step, a file of it is not what was saved, or an array is
+        missing, left over, or of another shape or dtype than the target's.
     """
     where = self._path(step)
     if step not in self.steps() and step not in self._damaged:
@@ -305,7 +317,8 @@ class Checkpoints:
     """Returns when no save is under way.
 
     Raises:
-      UserError: if the last save failed for a reason that the user can mend; other errors as they are.
+      UserError: if the last save failed for a reason that the user can mend; other errors as they
+        are.
     """
     if self._saver is None:
       return

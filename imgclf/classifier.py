@@ -1,7 +1,9 @@
-"""A restored model -> its answers for images: probabilities and features. Knows no class name, run folder or output.
+"""A restored model -> its answers for images: probabilities and features.
 
-The compiled function is evaluation's own, so the answers are too. A program is compiled for a size of batch when
-that is first needed and kept as long as the classifier: `imgclf.run.Run` has one.
+Knows no class name, run folder or output.
+
+The compiled function is evaluation's own, so the answers are too. A program is compiled for a size
+of batch when that is first needed and kept as long as the classifier: `imgclf.run.Run` has one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -74,14 +76,15 @@ class Classifier:
   def answers(
     self, inputs: Inputs, *, features: bool = False, batch_size: int | None = None
   ) -> Iterator[Answers]:
-    """Yields what the model says, batch by batch in order; decoding runs ahead of the devices, and they of the caller.
+    """Yields what the model says, batch by batch in order; decoding runs ahead of the devices, and
+    they of the caller.
 
     Args:
       inputs: what to answer for.
-      features: hand out what the head is given. That is a program of its own: probabilities may differ in
-        the last digit.
-      batch_size: images that the devices work on at once, rounded up to what they can share equally; left
-        out: evaluation's, with which answers are evaluation's to the digit.
+      features: hand out what the head is given. That is a program of its own: probabilities may
+        differ in the last digit.
+      batch_size: images that the devices work on at once, rounded up to what they can share
+        equally; left out: evaluation's, with which answers are evaluation's to the digit.
     """
     size = parallel.shareable(batch_size or configs.eval_batch_size(self._config))
     batches = loader.eval_batches(inputs, self._config, size, on_error=inputs.refuse)
@@ -111,10 +114,11 @@ class Classifier:
       )
 
   def few(self, count: int) -> int:
-    """Returns a batch size for so few images: of 1, 4, 16, ... the first that holds them, evaluation's at most.
+    """Returns a batch size for so few images: of 1, 4, 16, ... the first that holds them,
+    evaluation's at most.
 
-    So a single image does not take the time of a whole batch, and calls of all numbers of images share a
-    handful of programs.
+    So a single image does not take the time of a whole batch, and calls of all numbers of images
+    share a handful of programs.
     """
     size, most = 1, configs.eval_batch_size(self._config)
     while size < min(count, most):

@@ -1,4 +1,7 @@
-"""What fields of a config ask of each other, each of them right by itself. Knows no model, data set or device."""
+"""What fields of a config ask of each other, each of them right by itself.
+
+Knows no model, data set or device.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,6 @@
-"""The flags of the command line: which there are, which mode reads which, and what the arguments say. Runs no mode."""
+"""The flags of the command line: which there are, which mode reads which, and what the arguments
+say. Runs no mode.
+"""
 
 from collections.abc import Sequence
 import difflib
@@ -145,7 +147,8 @@ def help_text() -> str:
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
   """Takes `--config.KEY=VALUE` out of the arguments.
 
-  `--config.KEY VALUE` does as well, and `--config.KEY` and `--noconfig.KEY` for what is True or False.
+  `--config.KEY VALUE` does as well, and `--config.KEY` and `--noconfig.KEY` for what is True or
+  False.
 
   Returns:
     The other arguments, and pairs of field and value.

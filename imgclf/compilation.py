@@ -1,8 +1,8 @@
 """Compiled programs on the disk, so that the second start of a command does not compile again.
 
-JAX's persistent compilation cache decides what is kept and under which key (program, options, versions,
-device); this is where the bytes lie. Entries are machine code: a folder that others can write to is not
-used. Knows no model and no run.
+JAX's persistent compilation cache decides what is kept and under which key (program, options,
+versions, device); this is where the bytes lie. Entries are machine code: a folder that others can
+write to is not used. Knows no model and no run.
 """
 
 from collections.abc import Iterator
@@ -28,19 +28,21 @@ _log = logging.getLogger("imgclf")
 
 # What the folder may take; all programs of a ResNet-50's run take 2 MB on a CPU.
 MAX_BYTES = 2_000_000_000
-# JAX's own default of 1.0 leaves out small networks, and what a start compiles beside the two steps.
+# JAX's own default of 1.0 leaves out small networks, and what a start compiles beside the two
+# steps.
 MIN_COMPILE_SECONDS = 0.1
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 class ProgramStore(CacheInterface):
-  """Bytes by key in a folder: whole or not there, as they were put, the least recently used dropped.
+  """Bytes by key in a folder: whole or not there, as they were put, the least recently used
+  dropped.
 
-  Where JAX's own store (`jax._src.lru_cache`, 0.10 to 0.12) keeps an entry that a kill or a full disk cut
-  short for good and warns of it at every start, has no digest with zstandard installed, and needs
-  another package for a bound. Several processes may share a folder. What the disk refuses is told
-  once, and then done without.
+  Where JAX's own store (`jax._src.lru_cache`, 0.10 to 0.12) keeps an entry that a kill or a full
+  disk cut short for good and warns of it at every start, has no digest with zstandard installed,
+  and needs another package for a bound. Several processes may share a folder. What the disk refuses
+  is told once, and then done without.
   """
 
   def __init__(self, folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES):
@@ -90,12 +92,14 @@ class ProgramStore(CacheInterface):
       self._tell(error)
 
   def _file(self, key: str) -> pathlib.Path:
-    # By the CPU too: a home may be shared by machines of which one lacks another's instructions, and
-    # JAX 0.10 does not say whether its key covers them.
+    # By the CPU too: a home may be shared by machines of which one lacks another's instructions,
+    # and JAX 0.10 does not say whether its key covers them.
     return self._path / f"{key}-{_cpu()}"
 
   def _drop(self) -> None:
-    """Keeps the folder within its bound; what a killed process left unfinished goes like any other file."""
+    """Keeps the folder within its bound; what a killed process left unfinished goes like any other
+    file.
+    """
     files = []
     for entry in os.scandir(self._path):
       with contextlib.suppress(FileNotFoundError):  # another process was faster
@@ -116,10 +120,12 @@ class ProgramStore(CacheInterface):
 
 
 def keep_programs() -> None:
-  """Turns the cache on for this process, unless JAX was told by the user where to keep it, or not to.
+  """Turns the cache on for this process, unless JAX was told by the user where to keep it, or not
+  to.
 
-  `JAX_COMPILATION_CACHE_DIR`, or `jax.config`, names another folder, which JAX keeps in its own way; empty, there is
-  none. Must run before anything is compiled. What keeps the folder from being used is told in a line.
+  `JAX_COMPILATION_CACHE_DIR`, or `jax.config`, names another folder, which JAX keeps in its own
+  way; empty, there is none. Must run before anything is compiled. What keeps the folder from being
+  used is told in a line.
   """
   settings: Any = jax.config  # its types leave out what it has by name
   if settings.jax_compilation_cache_dir is not None or not settings.jax_enable_compilation_cache:
@@ -143,7 +149,9 @@ def keep_programs() -> None:
 
 @contextlib.contextmanager
 def temporary_cache() -> Iterator[None]:
-  """Within it programs are kept in an empty folder of its own, however fast they compile; not thread-safe."""
+  """Within it programs are kept in an empty folder of its own, however fast they compile; not
+  thread-safe.
+  """
   names = (
     "jax_compilation_cache_dir",
     "jax_enable_compilation_cache",
@@ -164,7 +172,9 @@ def temporary_cache() -> Iterator[None]:
 
 
 def default_folder() -> pathlib.Path:
-  """Returns `imgclf/jax` in the user's cache folder, as the XDG Base Directory Specification (0.8) has it."""
+  """Returns `imgclf/jax` in the user's cache folder, as the XDG Base Directory Specification (0.8)
+  has it.
+  """
   # A path that is not absolute is to be ignored.
   given = os.environ.get("XDG_CACHE_HOME", "")
   base = given if os.path.isabs(given) else os.path.expanduser("~/.cache")

@@ -1,4 +1,5 @@
-"""A run's config: made, overridden, checked, read and written, by the one schema in imgclf/schema.py.
+"""A run's config: made, overridden, checked, read and written, by the one schema in
+imgclf/schema.py.
 
 A config is an `ml_collections.ConfigDict` with the sections and fields of the schema, locked.
 """
@@ -33,7 +34,9 @@ def default_config() -> ConfigDict:
 
 
 def copy(config: ConfigDict) -> ConfigDict:
-  """Returns a locked copy whose sections are its own; those of `ConfigDict(config)` are the config's."""
+  """Returns a locked copy whose sections are its own; those of `ConfigDict(config)` are the
+  config's.
+  """
   return config.copy_and_resolve_references().lock()
 
 
@@ -271,7 +274,8 @@ def from_json(text: str, where: str = "config.json") -> ConfigDict:
   if not isinstance(tree, dict):
     raise UserError(f"{where}: is not a JSON object; restore the file or use another --workdir")
   for path, field in FIELDS.items():
-    # A run of a version that did not have this field yet: new fields default to what was done before.
+    # A run of a version that did not have this field yet: new fields default to what was done
+    # before.
     section, _, name = path.rpartition(".")
     within = tree.setdefault(section, {}) if section else tree
     if isinstance(within, dict):

@@ -1,4 +1,5 @@
-"""Runs a config file, which is Python and trusted like code, and tells what is wrong in it by its line.
+"""Runs a config file, which is Python and trusted like code, and tells what is wrong in it by its
+line.
 
 The `config.json` of a run is read as data.
 """
@@ -16,7 +17,8 @@ from imgclf.schema import FIELDS, SCHEMA
 
 
 def load(path: str | os.PathLike) -> ConfigDict:
-  """Returns the config of a file: what `get_config()` of a Python file gives, or the `config.json` of a run.
+  """Returns the config of a file: what `get_config()` of a Python file gives, or the `config.json`
+  of a run.
 
   A Python file is trusted like code and run. One that ends in .json is data.
 

@@ -9,10 +9,11 @@ import importlib.metadata
 import sys
 
 # Which parts of a program XLA hands to YNNPACK. Left out of its own choice are convolutions: there
-# YNNPACK is slower than XLA's Eigen, above all for weight gradients. On two AVX-512 cores, CPU time, JAX
-# 0.10.2: a 3x3 convolution of 8 images at 54 px, 64 to 128 channels, 96 ms and its weight gradient 128,
-# against 31 and 40; the weight gradient of a 1x1 convolution at 56 px, 64 to 256 channels, 56 ms against
-# 18. It is also the less exact one, 2e-5 of the largest weight gradient against 9e-7: it sums one by one.
+# YNNPACK is slower than XLA's Eigen, above all for weight gradients. On two AVX-512 cores, CPU
+# time, JAX 0.10.2: a 3x3 convolution of 8 images at 54 px, 64 to 128 channels, 96 ms and its weight
+# gradient 128, against 31 and 40; the weight gradient of a 1x1 convolution at 56 px, 64 to 256
+# channels, 56 ms against 18. It is also the less exact one, 2e-5 of the largest weight gradient
+# against 9e-7: it sums one by one.
 _YNNPACK = "--xla_cpu_experimental_ynn_fusion_type"
 _TYPES = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
 # XLA ends the process for a flag that it does not know, so only versions that were tried get it.
@@ -54,9 +55,9 @@ def choose_libraries(environment: MutableMapping[str, str], version: tuple[int, 
 def keep_memory() -> bool:
   """Makes malloc keep freed memory for the next step; returns whether it is glibc's and does.
 
-  XLA allocates the arrays within a step anew in each. Large ones would come as fresh pages from the kernel,
-  which zeroes them one by one: a step of the plain CNN at 28 px in batches of 128 took 98 ms of CPU time so,
-  and 78 to 86 without. The process's memory stays at its peak.
+  XLA allocates the arrays within a step anew in each. Large ones would come as fresh pages from the
+  kernel, which zeroes them one by one: a step of the plain CNN at 28 px in batches of 128 took 98
+  ms of CPU time so, and 78 to 86 without. The process's memory stays at its peak.
   """
   if not sys.platform.startswith("linux"):
     return False

@@ -1,6 +1,8 @@
-"""How long things last: a total, a warm-up, an interval; given in steps, epochs or examples, used in steps.
+"""How long things last: a total, a warm-up, an interval; given in steps, epochs or examples, used
+in steps.
 
-A duration is a name such as `train.total`; the config has it in a field a unit, `train.total_steps` and so on.
+A duration is a name such as `train.total`; the config has it in a field a unit, `train.total_steps`
+and so on.
 """
 
 from collections.abc import Mapping

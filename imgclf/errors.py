@@ -5,7 +5,8 @@ import os
 
 
 class UserError(Exception):
-  """A mistake in a config, a data set, a file or a command: one line saying what, where and the mend.
+  """A mistake in a config, a data set, a file or a command: one line saying what, where and the
+  mend.
 
   The command line prints the message without a traceback and exits with code 2.
   """
@@ -18,7 +19,8 @@ class Diverged(Exception):
 class Stopped(BaseException):
   """A signal asked the run to stop and its state is saved. The command line exits with code 75.
 
-  Like KeyboardInterrupt no Exception: it may come up anywhere, and nothing but the end of a run is to take it.
+  Like KeyboardInterrupt no Exception: it may come up anywhere, and nothing but the end of a run is
+  to take it.
   """
 
 

@@ -1,5 +1,5 @@
-"""What a call of the compiled training program works on: batches that the host decodes, or places in a split that
-the devices hold. Both give the same examples in the same order.
+"""What a call of the compiled training program works on: batches that the host decodes, or places
+in a split that the devices hold. Both give the same examples in the same order.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,8 +15,9 @@ from imgclf.errors import UserError
 
 # Of a device's memory, what a resident split may take where nobody asked for it.
 _SHARE = 1 / 4
-# Steps of a call on GPUs and TPUs, so that the host has time for all else that it does. A CPU runs convolutions that
-# stand in a loop on an unoptimised path: with five steps a call the digits' network made 50 images/s, with one 700.
+# Steps of a call on GPUs and TPUs, so that the host has time for all else that it does. A CPU runs
+# convolutions that stand in a loop on an unoptimised path: with five steps a call the digits'
+# network made 50 images/s, with one 700.
 _STEPS = 16
 
 
@@ -122,7 +123,8 @@ class Resident:
   def batches(
     self, begun: int, total: int, counts: Iterable[int], seed: int | None = None
   ) -> Iterator[loader.Batch]:
-    """Yields which examples each call takes, from the step after `begun` on; see `Streamed.batches`.
+    """Yields which examples each call takes, from the step after `begun` on; see
+    `Streamed.batches`.
 
     Args:
       begun: see there.
@@ -158,7 +160,9 @@ class Resident:
 
 
 def is_resident(records: loader.TrainRecords, config: Mapping[str, Any]) -> bool:
-  """Whether the train split is to live on the devices: as the config says, else where that is faster and it fits."""
+  """Whether the train split is to live on the devices: as the config says, else where that is
+  faster and it fits.
+  """
   asked = config["dataset"]["resident"]
   if asked is not None:
     return asked

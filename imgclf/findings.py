@@ -1,4 +1,5 @@
-"""What a survey of a data set means for a run with this config: a report of plain lists and numbers.
+"""What a survey of a data set means for a run with this config: a report of plain lists and
+numbers.
 
 Pure: opens nothing and prints nothing. imgclf/data/survey.py collects the facts, and
 imgclf/modes/check.py shows this.
@@ -22,7 +23,8 @@ class Parts:
 
   Args:
     dataset: the set.
-    roles: split expressions by role, None for a role without; nothing at all where they are not known.
+    roles: split expressions by role, None for a role without; nothing at all where they are not
+      known.
 
   Attributes:
     names: of the parts that have records.
@@ -158,7 +160,9 @@ def _range(values: np.ndarray) -> dict[str, float | None]:
 
 
 def _copies(dataset: Dataset, place: _Places, survey: Survey) -> Iterator[list[dict[str, Any]]]:
-  """Yields the groups of pictures whose encoded bytes are the same, in the order of their first ones."""
+  """Yields the groups of pictures whose encoded bytes are the same, in the order of their first
+  ones.
+  """
   places = [(name, np.flatnonzero(split.kind >= 0)) for name, split in survey.splits.items()]
   digests = np.concatenate([survey.splits[name].digest[at] for name, at in places])
   order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: equal ones stay in order
@@ -191,8 +195,9 @@ def _counts(dataset: Dataset, parts: Parts, survey: Survey) -> dict[str, dict[st
 
 
 def _labels_per_image(parts: Parts, survey: Survey) -> dict[str, dict[str, Any]]:
-  """Of each part the mean number of classes that a picture has, and how many pictures have 0, 1, ...; {} for sets of
-  one class an image."""
+  """Of each part the mean number of classes that a picture has, and how many pictures have 0, 1,
+  ...; {} for sets of one class an image.
+  """
   told = {}
   for number, part in enumerate(parts.names):
     sizes = [

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM, so that a run stops in order: at once where there is nothing to save, else after saving.
+"""Ctrl-C and SIGTERM, so that a run stops in order: at once where there is nothing to save, else
+after saving.
 
 Knows nothing of steps, devices or other processes.
 """
@@ -15,29 +16,32 @@ from typing import Any, NoReturn
 
 from imgclf.errors import Stopped
 
-# How long Python may take to leave by itself, its files closed, before the process is ended: it may be deep in
-# a compilation, which no signal reaches.
+# How long Python may take to leave by itself, its files closed, before the process is ended: it may
+# be deep in a compilation, which no signal reaches.
 LEAVE_SECONDS = 5.0
 EXIT_STOPPED = 75
 
 
 class Abandoned(BaseException):
-  """A signal cut short what may be cut short; see `Interrupt.abandonable`. No Exception, as `Stopped` is none."""
+  """A signal cut short what may be cut short; see `Interrupt.abandonable`.
+
+  No Exception, as `Stopped` is none.
+  """
 
 
 class Interrupt:
   """While entered, SIGINT and SIGTERM are taken note of; the second one ends the process at once.
 
-  At first the process is `idle`: nothing is lost if it ends, so the first signal raises `Stopped`, and ends the
-  process itself where Python does not get to it. Once `busy` was called the signal sets `signal_name`, which
-  the training loop looks at.
+  At first the process is `idle`: nothing is lost if it ends, so the first signal raises `Stopped`,
+  and ends the process itself where Python does not get to it. Once `busy` was called the signal
+  sets `signal_name`, which the training loop looks at.
 
   Signals reach the main thread of Python alone: in any other thread, entering changes nothing.
 
   Attributes:
     signal_name: of the first signal; None as long as there was none.
-    on_signal: called with the number of the first signal, in a thread of its own and even while the main one
-      is in a compilation.
+    on_signal: called with the number of the first signal, in a thread of its own and even while the
+      main one is in a compilation.
     leave: ends the process with this code and last line, where Python does not get to it.
   """
 
@@ -89,7 +93,8 @@ class Interrupt:
 
   @contextlib.contextmanager
   def abandonable(self) -> Iterator[None]:
-    """Within it the first signal raises `Abandoned`, at once or on entering: what is waited for may be let go.
+    """Within it the first signal raises `Abandoned`, at once or on entering: what is waited for may
+    be let go.
 
     What is begun here must bear being cut anywhere in Python, and never be used again afterwards.
     """
@@ -116,7 +121,9 @@ class Interrupt:
       raise Abandoned
 
   def _swallowed(self, unraisable: Any) -> None:
-    """Raises anew what came up in a callback of the garbage collector or the like, where Python drops it."""
+    """Raises anew what came up in a callback of the garbage collector or the like, where Python
+    drops it.
+    """
     if isinstance(unraisable.exc_value, Stopped | Abandoned) and self.signal_name is not None:
       # From another thread, and later: here it would be raised within the callback once more.
       again = threading.Timer(0.05, self.forward, [signal.Signals[self.signal_name]])
@@ -162,7 +169,9 @@ class Interrupt:
 
 
 def leave(code: int, line: str) -> NoReturn:
-  """Ends the process from any thread, whatever the others do; what Python has buffered is written out."""
+  """Ends the process from any thread, whatever the others do; what Python has buffered is written
+  out.
+  """
   if sys.stderr.isatty():
     line = f"\x1b[?25h\r{line}"  # the cursor, which a progress bar hides
   with contextlib.suppress(Exception):

@@ -1,7 +1,9 @@
-"""What the processes of a job tell each other outside of the steps: a signal, an error, that they are alive.
+"""What the processes of a job tell each other outside of the steps: a signal, an error, that they
+are alive.
 
-A step waits for all of its processes, so one that ended, or that must end, has to be heard of in another way:
-by keys in JAX's coordination service, which process 0 holds. Knows no device, and imports nothing heavy.
+A step waits for all of its processes, so one that ended, or that must end, has to be heard of in
+another way: by keys in JAX's coordination service, which process 0 holds. Knows no device, and
+imports nothing heavy.
 """
 
 from collections.abc import Mapping
@@ -17,8 +19,8 @@ from typing import Any
 
 from imgclf.interrupt import EXIT_STOPPED, Interrupt, leave
 
-# A process is taken for dead when nothing was heard of it for so long. JAX itself would end the job too, later and
-# with a stack trace that names no host.
+# A process is taken for dead when nothing was heard of it for so long. JAX itself would end the job
+# too, later and with a stack trace that names no host.
 SILENCE_SECONDS = 8.0
 BEAT_SECONDS = 1.0
 # How long process 0, which holds the keys, stays for the others to have heard.
@@ -63,15 +65,17 @@ class Job:
     threading.Thread(target=self._listen, daemon=True, name="job-listen").start()
 
   def listen(self) -> None:
-    """Waits for as long as it may take to hear that another process is at fault; that ends this one."""
+    """Waits for as long as it may take to hear that another process is at fault; that ends this
+    one.
+    """
     time.sleep(SILENCE_SECONDS + 2 * BEAT_SECONDS)
 
   def leave(self, code: int, line: str) -> None:
     """Says good-bye, and ends this process unless it is alone.
 
     Args:
-      code: the exit code. With 0 this returns, since at Python's own end JAX waits for the others; with
-        another one than 0 or 75 the others end as well.
+      code: the exit code. With 0 this returns, since at Python's own end JAX waits for the others;
+        with another one than 0 or 75 the others end as well.
       line: what they print then, without a `process N`.
     """
     if self.alone:
@@ -100,7 +104,10 @@ class Job:
       self._client.key_value_set(_SIGNAL, str(number))
 
   def _speak(self) -> None:
-    """Says that this process is alive, and fetches what the others said. Hangs where process 0 does."""
+    """Says that this process is alive, and fetches what the others said.
+
+    Hangs where process 0 does.
+    """
     me = f"{socket.gethostname()}, pid {os.getpid()}"
     for beat in itertools.count():
       if self._leaving:
@@ -155,7 +162,9 @@ class Job:
     )
 
   def _end(self, code: int, line: str) -> None:
-    """Ends this process from one of the threads, and lets the others know why, if they can be told."""
+    """Ends this process from one of the threads, and lets the others know why, if they can be
+    told.
+    """
     self._leaving = True
     telling = threading.Thread(target=self._tell_farewell, args=(code, line), daemon=True)
     with contextlib.suppress(RuntimeError):  # Python leaves already, and lets no thread start

@@ -1,6 +1,8 @@
-"""Every example of a split once, judged by a restored checkpoint or by a live state; and which examples a split has.
+"""Every example of a split once, judged by a restored checkpoint or by a live state; and which
+examples a split has.
 
-Training, `--mode=eval` and `--mode=report` count by this, so their figures are the same. Knows no file.
+Training, `--mode=eval` and `--mode=report` count by this, so their figures are the same. Knows no
+file.
 """
 
 import collections
@@ -38,8 +40,8 @@ def judge(
     batches: this process's share, as `imgclf.data.loader.eval_batches` makes them.
     total: examples in the split.
     label_map: [labels of the set] -> labels of the run, where another set is evaluated.
-    keep_logits: keep every example's logits too: 4 bytes a class, 0.2 GB for 50,000 examples of 1,000 classes, and
-      three times that for a moment.
+    keep_logits: keep every example's logits too: 4 bytes a class, 0.2 GB for 50,000 examples of
+      1,000 classes, and three times that for a moment.
 
   Returns:
     The predictions of all processes, the same on each: one for each example of the split.
@@ -64,8 +66,8 @@ def judge_sets(
 ) -> multilabel_metrics.Answers:
   """Does what `judge` does for images of several classes each.
 
-  It keeps every example's logits, as average precision is of all of them: 4 bytes a class and one for the label, 0.02
-  GB for 50,000 examples of 80 classes.
+  It keeps every example's logits, as average precision is of all of them: 4 bytes a class and one
+  for the label, 0.02 GB for 50,000 examples of 80 classes.
 
   Args:
     eval_step: see `judge`.
@@ -92,7 +94,8 @@ def figures(
   total: int,
   label_map: np.ndarray | None = None,
 ) -> dict[str, Any]:
-  """Judges a split and counts: `imgclf.metrics.figures` or, of several classes an image, `imgclf.multilabel_metrics`'s.
+  """Judges a split and counts: `imgclf.metrics.figures` or, of several classes an image,
+  `imgclf.multilabel_metrics`'s.
 
   Args:
     config: the run's.
@@ -128,7 +131,9 @@ def _collect(
   names: Sequence[str],
   relabel: Callable[[np.ndarray], np.ndarray] | None,
 ) -> dict[str, np.ndarray]:
-  """The index, the label, whether it was read and the named results of every example, of all processes."""
+  """The index, the label, whether it was read and the named results of every example, of all
+  processes.
+  """
   columns: dict[str, list[np.ndarray]] = collections.defaultdict(list)
 
   def start(batch: loader.Batch) -> tuple[np.ndarray, dict[str, Any]]:
@@ -185,7 +190,9 @@ def split_records(
 
 
 def split_expression(config: Mapping[str, Any], source: datasets.Dataset, split: str) -> str:
-  """Returns the split expression of a role, or what is no role as it is; raises as `split_records` does."""
+  """Returns the split expression of a role, or what is no role as it is; raises as `split_records`
+  does.
+  """
   if not split:
     raise UserError("--split: is empty; give test, validation, train or a split such as test[:50%]")
   expression = datasets.roles(config["dataset"], source).get(split, split)
@@ -200,7 +207,8 @@ def split_expression(config: Mapping[str, Any], source: datasets.Dataset, split:
 def split_batches(records: Any, config: Mapping[str, Any]) -> Iterator[loader.Batch]:
   """Returns this process's batches of a split, made ahead of need.
 
-  An image that can't be decoded is an error, or told in the log and masked, as `eval.bad_images` says.
+  An image that can't be decoded is an error, or told in the log and masked, as `eval.bad_images`
+  says.
   """
 
   def tell(index: int, error: ImageError) -> None:

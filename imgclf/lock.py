@@ -1,7 +1,9 @@
-"""One run folder, one owner: an exclusive lock that ends with the process that holds it, however that ends.
+"""One run folder, one owner: an exclusive lock that ends with the process that holds it, however
+that ends.
 
-The lock is the operating system's, on a file `lock` in the run folder, so a killed process leaves none behind; in
-the file stands who holds it. On NFS it holds between machines. Knows nothing of what is in the folder besides.
+The lock is the operating system's, on a file `lock` in the run folder, so a killed process leaves
+none behind; in the file stands who holds it. On NFS it holds between machines. Knows nothing of
+what is in the folder besides.
 """
 
 import contextlib
@@ -82,7 +84,9 @@ class Lock:
     return self
 
   def __exit__(self, *exception: object) -> None:
-    """Gives the lock back; the file stays, empty, since its removal could meet a process that opens it."""
+    """Gives the lock back; the file stays, empty, since its removal could meet a process that opens
+    it.
+    """
     if self._handle is None:
       return
     with contextlib.suppress(OSError):

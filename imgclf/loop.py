@@ -1,7 +1,8 @@
-"""The steps of a run, one after the other: with logs, evaluations, checkpoints, and an end by signal.
+"""The steps of a run, one after the other: with logs, evaluations, checkpoints, and an end by
+signal.
 
-Stopping, skipping and diverging are decided here, on figures that come from the devices when a log line needs
-them; the host waits for no other step but to bound how many are under way.
+Stopping, skipping and diverging are decided here, on figures that come from the devices when a log
+line needs them; the host waits for no other step but to bound how many are under way.
 """
 
 import collections
@@ -92,8 +93,8 @@ class Loop:
   def run(self, begin: state.TrainState, begun: int) -> bool:
     """Makes the steps after `begun`; returns whether a signal ended it early.
 
-    The end may also be an evaluation at which `train.patience` is over: that step is saved, and the same evaluation ends
-    a run that is resumed from it.
+    The end may also be an evaluation at which `train.patience` is over: that step is saved, and the
+    same evaluation ends a run that is resumed from it.
 
     Raises:
       Diverged: when more steps than `train.max_bad_steps` had a NaN or infinite loss or gradient.
@@ -170,9 +171,11 @@ class Loop:
     return False
 
   def _is_over(self, step: int) -> bool:
-    """Whether the best evaluation is so long ago, at one that is recorded, that the run ends before its length.
+    """Whether the best evaluation is so long ago, at one that is recorded, that the run ends before
+    its length.
 
-    That is seen from the checkpoints that there are, of which the best is one: nothing else need be remembered.
+    That is seen from the checkpoints that there are, of which the best is one: nothing else need be
+    remembered.
     """
     every, best = self.plan.every, self.checkpoints.best() if self.plan.every.patience else None
     if every.patience is None or step == every.total or step - (best or 0) < every.patience:
@@ -183,7 +186,9 @@ class Loop:
     return True
 
   def _counts(self, begun: int, most: int) -> Iterator[int]:
-    """The steps of each call from here to the end: as many as may be, up to the next step that something is due at."""
+    """The steps of each call from here to the end: as many as may be, up to the next step that
+    something is due at.
+    """
     every = self.plan.every
     while begun < every.total:
       ends = (n - begun % n for n in (every.log, every.evaluate, every.save))
@@ -195,8 +200,8 @@ class Loop:
     """Waits until no more than `bound` calls are under way.
 
     Returns:
-      How many of the latest calls made no step, since some process had got a signal: the same number
-      in all processes.
+      How many of the latest calls made no step, since some process had got a signal: the same
+      number in all processes.
     """
     while len(under_way) > bound:
       stopped = under_way.popleft().stopped()
@@ -206,7 +211,8 @@ class Loop:
     return 0
 
   def _stop(self, current: state.TrainState, begun: int, made: int, window: list[_Call]) -> bool:
-    """Logs and saves the steps up to `made`, the last one that was made: all processes come here alike.
+    """Logs and saves the steps up to `made`, the last one that was made: all processes come here
+    alike.
 
     Raises:
       UserError: what kept this process from going on, if it was that and no signal.
@@ -248,7 +254,9 @@ class Loop:
   def _compile(
     self, call: Callable, current: state.TrainState, held: steps.Held, blank: loader.Batch
   ) -> None:
-    """Compiles both steps while there is nothing that a signal could lose, and tells what they take."""
+    """Compiles both steps while there is nothing that a signal could lose, and tells what they
+    take.
+    """
     config = self.plan.config
     batch, parts = parallel.shard(with_stop(blank, 1)), config["optimizer"]["accumulate_steps"]
     size = config["train"]["batch_size"]

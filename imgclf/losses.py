@@ -1,4 +1,7 @@
-"""Training losses, of one label, of several, or of two examples that were mixed. Knows no network and no device."""
+"""Training losses, of one label, of several, or of two examples that were mixed.
+
+Knows no network and no device.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -24,7 +27,8 @@ class Targets(NamedTuple):
   """What a loss is taken against.
 
   Attributes:
-    label: [batch] int32; of several classes an image [batch, classes] uint8, 1 where a class is there.
+    label: [batch] int32; of several classes an image [batch, classes] uint8, 1 where a class is
+      there.
     partner: what was mixed in; None where nothing is.
   """
 
@@ -59,8 +63,8 @@ def focal_loss(
 ) -> jax.Array:
   """Returns (1 - p)^gamma times the cross-entropy -ln p of each example, in nats, [batch].
 
-  Lin et al. 2017, https://arxiv.org/abs/1708.02002, equation 4, with the softmax's p; alpha there is what
-  `class_weights` are for.
+  Lin et al. 2017, https://arxiv.org/abs/1708.02002, equation 4, with the softmax's p; alpha there
+  is what `class_weights` are for.
 
   Args:
     logits: [batch, classes] float.
@@ -79,15 +83,18 @@ def focal_loss(
 def class_weights(
   labels: np.ndarray, classes: int, train_config: Mapping[str, Any]
 ) -> np.ndarray | None:
-  """Returns what an example of each class counts in the loss, 1 in the mean over examples; None where all count alike.
+  """Returns what an example of each class counts in the loss, 1 in the mean over examples; None
+  where all count alike.
 
-  `balanced`: all classes count alike, as 1 / n for the n examples of a class. `effective`: as 1 / (1 - beta^n), the
-  effective number of Cui et al. 2019, https://arxiv.org/abs/1901.05555, equation 2, which grows slower than n.
+  `balanced`: all classes count alike, as 1 / n for the n examples of a class. `effective`: as 1 /
+  (1 - beta^n), the effective number of Cui et al. 2019, https://arxiv.org/abs/1901.05555, equation
+  2, which grows slower than n.
 
   Args:
     labels: [examples] integers, of the train split.
     classes: how many there are.
-    train_config: the section `train` of a config; its `class_weights` and `class_weights_beta` are read.
+    train_config: the section `train` of a config; its `class_weights` and `class_weights_beta` are
+      read.
 
   Returns:
     [classes] float32, 0 for what does not occur.
@@ -103,7 +110,8 @@ def class_weights(
 
 
 def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-  """Returns the mean over classes of each class's own loss, in nats, [batch] (Wightman et al. 2021, section 3).
+  """Returns the mean over classes of each class's own loss, in nats, [batch] (Wightman et al. 2021,
+  section 3).
 
   Args:
     logits: [batch, classes] float.
@@ -115,8 +123,9 @@ def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 def binary_focal_loss(logits: jax.Array, targets: jax.Array, gamma: float) -> jax.Array:
   """Returns the mean over classes of each class's own focal loss, in nats, [batch].
 
-  Lin et al. 2017, https://arxiv.org/abs/1708.02002, equation 4, with the sigmoid's p as there and without alpha: a
-  target of 1 counts -(1 - p)^gamma ln p, one of 0 -p^gamma ln(1 - p), one between the two both by its share.
+  Lin et al. 2017, https://arxiv.org/abs/1708.02002, equation 4, with the sigmoid's p as there and
+  without alpha: a target of 1 counts -(1 - p)^gamma ln p, one of 0 -p^gamma ln(1 - p), one between
+  the two both by its share.
 
   Args:
     logits: [batch, classes] float.
@@ -133,13 +142,14 @@ def binary_focal_loss(logits: jax.Array, targets: jax.Array, gamma: float) -> ja
 def soft_targets(targets: Targets, classes: int, smoothing: float = 0.0) -> jax.Array:
   """Returns the weight of each class, [batch, classes] float32.
 
-  Of one class an image they add up to 1 for each example. Of several each is a probability of its own.
+  Of one class an image they add up to 1 for each example. Of several each is a probability of its
+  own.
 
   Args:
     targets: labels and their weights.
     classes: how many there are.
-    smoothing: share of the target spread evenly over all classes; of several classes an image, over the two answers
-      that each class has, so that it moves towards 1/2.
+    smoothing: share of the target spread evenly over all classes; of several classes an image, over
+      the two answers that each class has, so that it moves towards 1/2.
   """
   several = targets.label.ndim == 2
 
@@ -156,8 +166,8 @@ def soft_targets(targets: Targets, classes: int, smoothing: float = 0.0) -> jax.
 def are_right(logits: jax.Array, targets: Targets) -> jax.Array:
   """Returns whether each example's answer is its label of the larger weight, [batch] bool.
 
-  The answer is the class of the largest logit; of several classes an image all those with a probability of 1/2 or
-  more, and it is right where all are there and no other.
+  The answer is the class of the largest logit; of several classes an image all those with a
+  probability of 1/2 or more, and it is right where all are there and no other.
 
   Args:
     logits: [batch, classes] float.
@@ -171,8 +181,9 @@ def are_right(logits: jax.Array, targets: Targets) -> jax.Array:
 def distillation(logits: jax.Array, taught: jax.Array, temperature: float) -> jax.Array:
   """Returns T^2 times the divergence KL(teacher || student) of each example, in nats, [batch].
 
-  Hinton et al. 2015, https://arxiv.org/abs/1503.02531, section 2: both logits are divided by T before the softmax, and
-  by T^2 the gradient stays of the size that it has with labels. 0 where the two agree.
+  Hinton et al. 2015, https://arxiv.org/abs/1503.02531, section 2: both logits are divided by T
+  before the softmax, and by T^2 the gradient stays of the size that it has with labels. 0 where the
+  two agree.
 
   Args:
     logits: [batch, classes] float, the student's.
@@ -192,8 +203,9 @@ def training_loss(
 ) -> jax.Array:
   """Returns the loss of each example in nats, [batch], by the section `train` of a config.
 
-  Of two labels that were mixed each has its own loss, times its class's weight, by its share. Of several classes an
-  image the loss is `binary_cross_entropy` or `binary_focal_loss`, against the mixed targets.
+  Of two labels that were mixed each has its own loss, times its class's weight, by its share. Of
+  several classes an image the loss is `binary_cross_entropy` or `binary_focal_loss`, against the
+  mixed targets.
 
   Args:
     logits: [batch, classes] float.

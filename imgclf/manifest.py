@@ -1,8 +1,9 @@
-"""The manifest of a checkpoint: the SHA-256 of every file in it, its figures, and the run that it is of.
+"""The manifest of a checkpoint: the SHA-256 of every file in it, its figures, and the run that it
+is of.
 
-A checkpoint folder counts only with its `manifest.json`, which is written last. Storage rots, copies are cut
-short and folders are mixed up; whatever changed since the save, down to a bit, is found here and named. Knows
-no array and no orbax.
+A checkpoint folder counts only with its `manifest.json`, which is written last. Storage rots,
+copies are cut short and folders are mixed up; whatever changed since the save, down to a bit, is
+found here and named. Knows no array and no orbax.
 """
 
 from collections.abc import Mapping
@@ -30,7 +31,8 @@ class Manifest:
   """What was saved.
 
   Attributes:
-    files: SHA-256 in hexadecimal by path, `/` between its parts, relative to the checkpoint's folder.
+    files: SHA-256 in hexadecimal by path, `/` between its parts, relative to the checkpoint's
+      folder.
     figures: of the evaluation at this step; None where there was none.
     run: what the run was that saved it: `config`, `classes` and whatever else tells it from others.
   """
@@ -75,8 +77,8 @@ def read(folder: pathlib.Path) -> Manifest:
     tree = json.loads(text)
     digest = tree.pop("sha256")
     manifest = Manifest(tree["files"], tree["figures"], tree["run"])
-    # Held against the text that it would have, so that a changed space is found too. There is none where a
-    # changed digit made a number infinite.
+    # Held against the text that it would have, so that a changed space is found too. There is none
+    # where a changed digit made a number infinite.
     sound = text == _text(manifest) and digest == _digest(tree)
   except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
     raise Damaged(f"{NAME} is no manifest") from None
@@ -118,7 +120,9 @@ def _unreadable(path: pathlib.Path, error: OSError) -> UserError:
 
 
 def add_figures(folder: pathlib.Path, figures: Mapping[str, float | None]) -> None:
-  """Puts the figures of an evaluation that was made after the save into the manifest, whole or not at all."""
+  """Puts the figures of an evaluation that was made after the save into the manifest, whole or not
+  at all.
+  """
   manifest = read(folder)
   _write(folder, Manifest(manifest.files, figures, manifest.run))
 

@@ -19,7 +19,9 @@ def exhausted(error: BaseException) -> bool:
 
 
 def device_bytes() -> int | None:
-  """Returns the memory of one device; on CPUs its share of the machine's, or of what the container may use."""
+  """Returns the memory of one device; on CPUs its share of the machine's, or of what the container
+  may use.
+  """
   device = jax.local_devices()[0]
   stats = device.memory_stats() or {}
   if "bytes_limit" in stats:
@@ -50,7 +52,8 @@ def check(
     parts: that a device's share is computed in.
 
   Returns:
-    The bytes that it takes of each device, arguments and results included; None where JAX can't tell.
+    The bytes that it takes of each device, arguments and results included; None where JAX can't
+    tell.
 
   Raises:
     UserError: telling the bytes, the batch size that fits, and the parts that would keep this one.
@@ -68,8 +71,8 @@ def check(
   limit = device_bytes()
   if limit is None or needed <= limit:
     return needed
-  # What comes and goes grows with the batch, in as many parts as it is; of a step that has nothing of the kind,
-  # no batch fits.
+  # What comes and goes grows with the batch, in as many parts as it is; of a step that has nothing
+  # of the kind, no batch fits.
   local = examples // parallel.device_count()
   fits = int(max(_USABLE * limit - fixed, 0) * local / max(stats.temp_size_in_bytes, 1))
   raise UserError(
@@ -79,7 +82,9 @@ def check(
 
 
 def refusal(error: BaseException, examples: int, field: str, parts: int = 1) -> UserError:
-  """Returns the error for a batch whose memory ran out while it was compiled or run; see `check`."""
+  """Returns the error for a batch whose memory ran out while it was compiled or run; see
+  `check`.
+  """
   words = " ".join(str(error).split()).removeprefix("RESOURCE_EXHAUSTED: ")
   told = f" ({words[:160]})" if words else ""
   return UserError(
@@ -94,7 +99,8 @@ def _mend(fits: int, examples: int, field: str, parts: int) -> str:
   if fits < 1:
     return "; take a smaller model or image size"
   mend = f"; set it to {fits} or less"
-  # On CPUs the parts are computed side by side, and take as much as the whole: 435 instead of 412 MB for a resnet18.
+  # On CPUs the parts are computed side by side, and take as much as the whole: 435 instead of 412
+  # MB for a resnet18.
   if field == "config.train.batch_size" and jax.default_backend() != "cpu":
     share = examples // parallel.device_count()
     keep = next(

@@ -1,6 +1,7 @@
 """Predictions of single examples in, the figures of an evaluation out; numpy on the host.
 
-Knows no model, device or file: what is counted here was predicted elsewhere, and who calls writes the result.
+Knows no model, device or file: what is counted here was predicted elsewhere, and who calls writes
+the result.
 """
 
 from collections.abc import Sequence
@@ -23,11 +24,13 @@ class Predictions:
   Attributes:
     index: [n] integer, position of the example in the split.
     label: [n] integer, the true class.
-    predicted: [n] integer, the class with the largest probability; -1 for an image that could not be read.
+    predicted: [n] integer, the class with the largest probability; -1 for an image that could not
+      be read.
     in_top5: [n] bool, whether the true class is among the min(5, classes) most probable ones.
     loss: [n] float, cross-entropy of the true class in nats, without label smoothing.
     confidence: [n] float in [0, 1], the largest softmax probability.
-    logits: [n, classes] float32, where they were asked for; of an image that could not be read they say nothing.
+    logits: [n, classes] float32, where they were asked for; of an image that could not be read they
+      say nothing.
   """
 
   index: np.ndarray
@@ -45,10 +48,11 @@ def figures(predictions: Predictions, classes: Sequence[str]) -> dict[str, Any]:
   Precision, recall and F1 are 0 where their denominator is 0. Their macro averages run over the
   classes that occur as a label or as a prediction, as in scikit-learn's
   `precision_recall_fscore_support(average="macro", zero_division=0)`. The order of the rows changes
-  no bit of the result. A NaN loss or confidence gives a NaN `loss` or `ece` and leaves the rest as it is.
+  no bit of the result. A NaN loss or confidence gives a NaN `loss` or `ece` and leaves the rest as
+  it is.
 
-  An image that could not be read is a wrong answer: it is in `n`, in the shares and in its class's recall, but
-  in no column of the confusion matrix, and there is no loss or confidence of it.
+  An image that could not be read is a wrong answer: it is in `n`, in the shares and in its class's
+  recall, but in no column of the confusion matrix, and there is no loss or confidence of it.
 
   Args:
     predictions: every example of the split once.
@@ -123,7 +127,9 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> f
 
 
 def confidence_bins(confidence: np.ndarray) -> np.ndarray:
-  """Returns the bin of each confidence, from 0 to ECE_BINS - 1; see `expected_calibration_error`."""
+  """Returns the bin of each confidence, from 0 to ECE_BINS - 1; see
+  `expected_calibration_error`.
+  """
   edges = np.arange(ECE_BINS + 1) / ECE_BINS
   # The clip takes in 0, a softmax that rounding lifted above 1, and NaN, which sorts last.
   places = np.searchsorted(edges, confidence.astype(np.float64), side="left")

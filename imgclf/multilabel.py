@@ -1,4 +1,7 @@
-"""Several classes an image: whether a config asks for it, and what does not go with it. Knows no data and no device."""
+"""Several classes an image: whether a config asks for it, and what does not go with it.
+
+Knows no data and no device.
+"""
 
 from collections.abc import Mapping
 from typing import Any

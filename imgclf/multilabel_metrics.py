@@ -35,14 +35,16 @@ class Answers:
 def figures(answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
   """Returns the figures of an evaluation as plain Python values, in the layout of `eval/*.json`.
 
-  A class's average precision is scikit-learn's `average_precision_score`, exact and with ties; their mean runs over
-  the classes that some image has. Precision, recall and F1 are those of saying a class from a probability of 1/2 on,
-  and 0 where their denominator is 0. Their macro averages run over the classes that some image has or that are said of
-  some, as in `imgclf.metrics.figures`. The order of the rows changes no bit of the result. What is NaN makes `loss`
-  and the average precisions of its classes, and their mean, NaN.
+  A class's average precision is scikit-learn's `average_precision_score`, exact and with ties;
+  their mean runs over the classes that some image has. Precision, recall and F1 are those of saying
+  a class from a probability of 1/2 on, and 0 where their denominator is 0. Their macro averages run
+  over the classes that some image has or that are said of some, as in `imgclf.metrics.figures`. The
+  order of the rows changes no bit of the result. What is NaN makes `loss` and the average
+  precisions of its classes, and their mean, NaN.
 
-  An image that could not be read is a wrong answer that says no class: it is in `n`, and its classes are missed. It
-  has no place in a ranking, and the classes that it has are never found there.
+  An image that could not be read is a wrong answer that says no class: it is in `n`, and its
+  classes are missed. It has no place in a ranking, and the classes that it has are never found
+  there.
 
   Args:
     answers: every example of the split once.
@@ -50,12 +52,11 @@ def figures(answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
 
   Returns:
     n, unreadable, loss: as in `imgclf.metrics.figures`, the loss being the binary cross-entropy.
-    mAP: mean of the average precisions; NaN if no image has a class.
-    exact_match: share of n of the images whose classes are all said, and no other.
-    f1_micro: F1 of all decisions taken together.
-    precision_macro, recall_macro, f1_macro: see above.
-    labels_per_image: mean number of classes that an image has.
-    per_class: one of {name, n, average_precision, precision, recall, f1} for each class; n counts the images that have
+    mAP: mean of the average precisions; NaN if no image has a class. exact_match: share of n of the
+    images whose classes are all said, and no other. f1_micro: F1 of all decisions taken together.
+    precision_macro, recall_macro, f1_macro: see above. labels_per_image: mean number of classes
+    that an image has. per_class: one of {name, n, average_precision, precision, recall, f1} for
+    each class; n counts the images that have
       it, and average_precision is None where none has.
 
   Raises:
@@ -108,7 +109,8 @@ def figures(answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def average_precision(scores: np.ndarray, positive: np.ndarray, positives: int) -> float | None:
-  """Returns a class's average precision; None where no example has it, NaN for a score that is no number.
+  """Returns a class's average precision; None where no example has it, NaN for a score that is no
+  number.
 
   Args:
     scores: [n] floats, of the examples that were ranked.

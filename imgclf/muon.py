@@ -1,10 +1,11 @@
 """Muon: the momentum of a bank of filters made orthogonal. Knows no network, name or config.
 
-Jordan 2024, https://kellerjordan.github.io/posts/muon. A bank is an array of two or more axes, the last being outputs
-and the others inputs, and is worked on as a matrix of inputs by outputs.
+Jordan 2024, https://kellerjordan.github.io/posts/muon. A bank is an array of two or more axes, the
+last being outputs and the others inputs, and is worked on as a matrix of inputs by outputs.
 
-optax.contrib has a Muon too. It corrects the bias of its momentum, which the published one does not: after four steps
-of airbench94_muon the filters had gone a quarter of their way elsewhere. And it works bank by bank, in float32.
+optax.contrib has a Muon too. It corrects the bias of its momentum, which the published one does
+not: after four steps of airbench94_muon the filters had gone a quarter of their way elsewhere. And
+it works bank by bank, in float32.
 """
 
 import collections
@@ -17,7 +18,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 import optax
 
-# Of x, x^3 and x^5 in an iteration that lifts small singular values fast and leaves all of them near 1.
+# Of x, x^3 and x^5 in an iteration that lifts small singular values fast and leaves all of them
+# near 1.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
@@ -26,9 +28,9 @@ def orthogonal_updates(
 ) -> optax.GradientTransformation:
   """Returns what turns the gradients of banks of filters into orthogonal directions.
 
-  Momentum in Nesterov's form, Newton and Schulz' iteration, and the root of outputs / inputs where that is more than 1.
-  With the usual five steps singular values are some 0.7 to 1.2, before that factor; with fewer, those that are small in
-  the momentum stay smaller.
+  Momentum in Nesterov's form, Newton and Schulz' iteration, and the root of outputs / inputs where
+  that is more than 1. With the usual five steps singular values are some 0.7 to 1.2, before that
+  factor; with fewer, those that are small in the momentum stay smaller.
 
   Args:
     momentum: in [0, 1).
@@ -80,10 +82,12 @@ def newton_schulz(matrices: jax.Array, steps: int, dtype: DTypeLike) -> jax.Arra
 
 
 def unit_filters(chosen: Callable[[Any], Any]) -> optax.GradientTransformation:
-  """Returns what scales a bank, before its update is added, to the norm that it has where each filter has norm 1.
+  """Returns what scales a bank, before its update is added, to the norm that it has where each
+  filter has norm 1.
 
-  As airbench94_muon.py of github.com/KellerJordan/cifar10-airbench does: batch norm undoes any scale of the filters
-  before it, and so the learning rate alone says how far a step turns them. It comes last in a chain.
+  As airbench94_muon.py of github.com/KellerJordan/cifar10-airbench does: batch norm undoes any
+  scale of the filters before it, and so the learning rate alone says how far a step turns them. It
+  comes last in a chain.
 
   Args:
     chosen: parameters to a tree of bools, whether they are such a bank.

@@ -71,7 +71,9 @@ def nested(flat: Mapping[Path, Any]) -> dict[str, Any]:
 def refuse_mismatches(
   where: pathlib.Path, found: Mapping[Path, Leaf], wanted: Mapping[Path, Leaf]
 ) -> None:
-  """Raises a UserError that names the arrays which differ and the config field that is likely behind it."""
+  """Raises a UserError that names the arrays which differ and the config field that is likely
+  behind it.
+  """
   lines = []
   paths = [
     p for p in (*wanted, *(p for p in found if p not in wanted)) if found.get(p) != wanted.get(p)

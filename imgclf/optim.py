@@ -1,4 +1,5 @@
-"""The optimizer of a run: schedules, weight-decay rule, penalties, optimizer and EMA, all from optax.
+"""The optimizer of a run: schedules, weight-decay rule, penalties, optimizer and EMA, all from
+optax.
 
 Everything here works on trees of parameters and takes its numbers from the config. It knows no
 model, loss or device; gradients arrive already averaged over devices and accumulated.
@@ -111,15 +112,17 @@ def create(
   - `lamb`: Adam's direction plus decay, rescaled in each tensor to the norm of its weights (You et
     al. 2020, https://arxiv.org/abs/1904.00962). As in the authors' code, what is not decayed is not
     rescaled either.
-  - `lars`: the gradient plus decay, rescaled in each decayed tensor to `trust_coefficient` times the norm of its weights;
-    momentum accumulates that times the learning rate (You et al. 2017, https://arxiv.org/abs/1708.03888, algorithm 1).
-  - `lion`: the sign of b1 m + (1 - b1) g, where m <- b2 m + (1 - b2) g follows it, and decoupled decay (Chen et al. 2023,
-    https://arxiv.org/abs/2302.06675, algorithm 2).
+  - `lars`: the gradient plus decay, rescaled in each decayed tensor to `trust_coefficient` times
+    the norm of its weights; momentum accumulates that times the learning rate (You et al. 2017,
+    https://arxiv.org/abs/1708.03888, algorithm 1).
+  - `lion`: the sign of b1 m + (1 - b1) g, where m <- b2 m + (1 - b2) g follows it, and decoupled
+    decay (Chen et al. 2023, https://arxiv.org/abs/2302.06675, algorithm 2).
   - `muon`: see `_muon`.
 
   With `clip_norm` the gradient is first scaled down to that norm over all parameters (Pascanu et
   al. 2013, https://arxiv.org/abs/1211.5063). `rules` multiply the learning rate and the decay of
-  single parameters, see `imgclf.rules`, and `layer_decay` the learning rate of each layer by its depth.
+  single parameters, see `imgclf.rules`, and `layer_decay` the learning rate of each layer by its
+  depth.
 
   Args:
     config: a validated config.
@@ -154,7 +157,8 @@ def create(
     parts.insert(0, optax.clip_by_global_norm(options["clip_norm"]))
   parts.append(rates.scale_by_rates(config, learning_rate, total_steps=total_steps, depths=depths))
   if options["name"] == "lars":
-    # After the learning rate, so that one that falls does not scale down the steps before it once more.
+    # After the learning rate, so that one that falls does not scale down the steps before it once
+    # more.
     parts.append(_momentum(options))
   if options["muon_unit_filters"]:
     parts.append(muon.unit_filters(lambda params: _muon_mask(params, config)))
@@ -185,7 +189,8 @@ def _decay(config: Mapping) -> optax.GradientTransformation:
 
 
 def _muon(config: Mapping) -> optax.GradientTransformation:
-  """Muon for the hidden layers' filters and matrices, with decoupled decay; `muon_rest` for biases, norms and the head.
+  """Muon for the hidden layers' filters and matrices, with decoupled decay; `muon_rest` for biases,
+  norms and the head.
 
   What a rule keeps as it is costs nothing.
   """
@@ -245,7 +250,8 @@ def penalty(params: Any, config: Mapping) -> jax.Array:
 
 
 def ascended(params: Any, gradient: Any, rho: float) -> Any:
-  """Returns the parameters moved by `rho` along the gradient, which is where sharpness-aware minimisation looks next.
+  """Returns the parameters moved by `rho` along the gradient, which is where sharpness-aware
+  minimisation looks next.
 
   Foret et al. 2021, https://arxiv.org/abs/2010.01412, equation 2 with p = 2.
 

@@ -1,4 +1,6 @@
-"""The fields of the section `optimizer`: a part of the schema, which is imgclf/schema.py, with a file of its own."""
+"""The fields of the section `optimizer`: a part of the schema, which is imgclf/schema.py, with a
+file of its own.
+"""
 
 from imgclf.fields import Field, choice, number
 

@@ -31,7 +31,8 @@ def checked(
 
 @contextlib.contextmanager
 def whole_file(output: pathlib.Path) -> Iterator[IO[str]]:
-  """Opens a text file that takes its name only once it is whole: it is written beside it and renamed.
+  """Opens a text file that takes its name only once it is whole: it is written beside it and
+  renamed.
 
   Raises:
     UserError: if it can't be written.
@@ -46,7 +47,8 @@ def whole_file(output: pathlib.Path) -> Iterator[IO[str]]:
 
 @contextlib.contextmanager
 def whole_binary_file(output: pathlib.Path) -> Iterator[IO[bytes]]:
-  """Opens a file of bytes that takes its name only once it is whole, as `whole_file` does one of text.
+  """Opens a file of bytes that takes its name only once it is whole, as `whole_file` does one of
+  text.
 
   Raises:
     UserError: if it can't be written.

@@ -1,7 +1,8 @@
 """Devices and processes: pmap, replicate, shard, gather. The only place that knows them.
 
-Arrays that live on devices carry a leading axis of local devices, as `jax.pmap` has it. Since JAX 0.10
-pmap is jit(shard_map) inside; inputs laid out by `shard` and `replicate` match it and are not copied again.
+Arrays that live on devices carry a leading axis of local devices, as `jax.pmap` has it. Since JAX
+0.10 pmap is jit(shard_map) inside; inputs laid out by `shard` and `replicate` match it and are not
+copied again.
 """
 
 import collections
@@ -19,19 +20,21 @@ import numpy as np
 from imgclf import cpu
 from imgclf.errors import UserError
 
-# XLA reads its flags once, when the first device is touched; every way to one leads through this file.
+# XLA reads its flags once, when the first device is touched; every way to one leads through this
+# file.
 if cpu.only_cpus(os.environ, cpu.accelerators()):
   cpu.choose_libraries(os.environ, jax.__version_info__)
   cpu.keep_memory()
 
 AXIS = "batch"
 
-# Batches that may be under way on the devices before the host waits for the oldest: one that runs and one
-# that waits keep a device busy. On CPUs JAX 0.10 aborts when steps with collectives pile up without a bound.
+# Batches that may be under way on the devices before the host waits for the oldest: one that runs
+# and one that waits keep a device busy. On CPUs JAX 0.10 aborts when steps with collectives pile up
+# without a bound.
 IN_FLIGHT = 2
 
-# JAX ends every process of a job when it has not heard of one of them for so long; imgclf/job.py is faster and
-# says more, and this comes after it. Its default is 100.
+# JAX ends every process of a job when it has not heard of one of them for so long; imgclf/job.py is
+# faster and says more, and this comes after it. Its default is 100.
 HEARTBEAT_SECONDS = 30
 
 Item = TypeVar("Item")
@@ -45,11 +48,12 @@ def start(
 ) -> Any:
   """Joins the processes of a job into one program; returns at once where there is just one.
 
-  With no argument the cluster's own environment decides (SLURM, Open MPI, Kubernetes jobs, TPU pods),
-  by JAX's detection. Must run before anything else touches a device.
+  With no argument the cluster's own environment decides (SLURM, Open MPI, Kubernetes jobs, TPU
+  pods), by JAX's detection. Must run before anything else touches a device.
 
   Returns:
-    The client of the coordination service, for `imgclf.job.Job`; None where there is just one process.
+    The client of the coordination service, for `imgclf.job.Job`; None where there is just one
+    process.
 
   Raises:
     UserError: if some but not all of the three are given, or JAX can't find the other processes.
@@ -83,8 +87,8 @@ def start(
 def _in_cluster(environment: Mapping[str, str]) -> bool:
   """Whether the environment says that this process is one of several.
 
-  JAX's own detection raises where it finds nothing and, in a SLURM allocation used interactively, finds
-  a job of one task; so the number of tasks is looked at first.
+  JAX's own detection raises where it finds nothing and, in a SLURM allocation used interactively,
+  finds a job of one task; so the number of tasks is looked at first.
   """
   for variable in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
     if environment.get(variable, "").isdecimal():
@@ -174,7 +178,8 @@ def place(tree: Any) -> Any:
   """Puts arrays on every local device, laid out as `replicate` does, for reading only.
 
   Args:
-    tree: of host arrays, which must not change afterwards: on CPUs the devices may share their memory.
+    tree: of host arrays, which must not change afterwards: on CPUs the devices may share their
+      memory.
   """
   devices = jax.local_devices()
 
@@ -198,7 +203,8 @@ def unreplicate(tree: Any) -> Any:
 
 
 def shard(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-  """Puts this process's share of a batch, [batch, ...], on its devices as [devices, batch / devices, ...].
+  """Puts this process's share of a batch, [batch, ...], on its devices as [devices, batch /
+  devices, ...].
 
   Returns at once; the copies run in the background.
   """
@@ -210,7 +216,8 @@ def shard(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
 def run_ahead(
   function: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[tuple[Item, Result]]:
-  """Yields each item with the function's result, in order, starting the next ones before a result is read.
+  """Yields each item with the function's result, in order, starting the next ones before a result
+  is read.
 
   Args:
     function: starts work on the devices and returns without waiting for it.
@@ -225,7 +232,9 @@ def run_ahead(
 
 
 def scalar(array: jax.Array) -> float:
-  """Waits for a replicated scalar and returns it; reads one device's copy (3 us, where `x[0]` takes 790)."""
+  """Waits for a replicated scalar and returns it; reads one device's copy (3 us, where `x[0]` takes
+  790).
+  """
   return np.asarray(array.addressable_shards[0].data).item()
 
 
@@ -235,7 +244,9 @@ def first(array: jax.Array) -> np.ndarray:
 
 
 def unshard(array: jax.Array) -> np.ndarray:
-  """Returns this process's rows of a sharded result, [devices, rows, ...], as host [devices * rows, ...]."""
+  """Returns this process's rows of a sharded result, [devices, rows, ...], as host [devices * rows,
+  ...].
+  """
   shards = sorted(array.addressable_shards, key=lambda s: s.index[0].start or 0)
   rows = np.concatenate([np.asarray(s.data) for s in shards])
   return rows.reshape(-1, *rows.shape[2:])
@@ -260,7 +271,9 @@ def of_first(number: int) -> int:
 
 
 def tree_of_first(tree: Any) -> Any:
-  """Returns the host arrays that process 0 has, bit by bit; trees must be of the same shapes in all processes."""
+  """Returns the host arrays that process 0 has, bit by bit; trees must be of the same shapes in all
+  processes.
+  """
 
   def of_first_process(x: np.ndarray) -> np.ndarray:
     # As bytes: numbers of 64 bits would be cut on their way over the devices.

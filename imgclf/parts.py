@@ -1,7 +1,7 @@
 """The parts of a training run measured one by one: decode, input, step, train, eval.
 
-Each is what a run itself does, by the same functions: the loader's batches, the compiled step, the loop
-with its logs, evaluation's judge. Knows how to measure them, not what is made of the figures.
+Each is what a run itself does, by the same functions: the loader's batches, the compiled step, the
+loop with its logs, evaluation's judge. Knows how to measure them, not what is made of the figures.
 """
 
 import collections
@@ -58,7 +58,8 @@ class Bench:
 
     Args:
       plan: of a run whose length and intervals are those of `endless`.
-      seconds: that each part is measured for, at least; warm-up, and what a last batch takes longer, come on top.
+      seconds: that each part is measured for, at least; warm-up, and what a last batch takes
+        longer, come on top.
     """
     config = plan.config
     self.plan = plan
@@ -68,7 +69,9 @@ class Bench:
     self.optimizer, self.learning_rate = plan.optimizer(self.model)
 
   def decode(self) -> Rate:
-    """Bytes in memory to training crops, by as many threads as the loader has; nothing is read or batched."""
+    """Bytes in memory to training crops, by as many threads as the loader has; nothing is read or
+    batched.
+    """
     plan = self.plan
     crop = loader.train_crop(plan.config)
     count = min(DECODED, len(plan.train_records))
@@ -197,7 +200,9 @@ class Bench:
     return timing.of_repeats(rates, images / shown.cpu_seconds), share
 
   def eval(self) -> Rate:
-    """The validation split judged from its first image on, as far as the time goes; reading included."""
+    """The validation split judged from its first image on, as far as the time goes; reading
+    included.
+    """
     plan = self.plan
     eval_step = parallel.pmap(steps.make_eval_step(self.model, plan.config))
     variables = parallel.replicate(self.begin().variables())
@@ -219,7 +224,9 @@ class Bench:
     return timing.measure(lambda: some(batches), self.seconds)
 
   def log_steps(self, step: Rate | None, made: Rate | None) -> int:
-    """Returns how many steps take about a fifth of the seconds, by what is measured of step and input."""
+    """Returns how many steps take about a fifth of the seconds, by what is measured of step and
+    input.
+    """
     slowest = min((step or self.step(0.1)).median, (made or self.input(0.1)).median)
     return max(1, round(self.seconds / 5 * slowest / self._batch_size))
 
@@ -270,7 +277,9 @@ class Bench:
 
 
 def endless(config: configs.ConfigDict) -> configs.ConfigDict:
-  """Returns the config of the same run without an end, and without evaluations and checkpoints on its way."""
+  """Returns the config of the same run without an end, and without evaluations and checkpoints on
+  its way.
+  """
   config = configs.copy(config)
   for section, name in (("train", "total"), ("eval", "every"), ("checkpoint", "every")):
     for unit in durations.UNITS:
@@ -298,8 +307,8 @@ class _Watched(progress.Progress):
 
     Args:
       seconds: to go on for.
-      ready: batches that may lie ready at first. The warm-up lasts until they are gone; or as long again as it
-        is measured, for they hardly matter where steps are that slow.
+      ready: batches that may lie ready at first. The warm-up lasts until they are gone; or as long
+        again as it is measured, for they hardly matter where steps are that slow.
       trace: a folder for a profile of what comes after the warm-up.
       **of_progress: for `Progress`.
     """

@@ -1,4 +1,5 @@
-"""A run before it starts: the config held against the model, the data set, the devices and the run folder.
+"""A run before it starts: the config held against the model, the data set, the devices and the run
+folder.
 
 Everything that can be refused is refused here, before any device works for the run.
 """
@@ -61,7 +62,8 @@ class Plan:
     roles: split expressions for train, validation and test.
     train_records: what is trained on.
     validation_records: what chooses the best checkpoint.
-    class_weights: [classes] float32, what an example of each counts in the loss; none: all the same.
+    class_weights: [classes] float32, what an example of each counts in the loss; none: all the
+      same.
     every: the durations in steps.
     lock: of the run folder; held by process 0.
     start: the weights to begin with.
@@ -185,7 +187,8 @@ def check_set(
   """Holds a resolved config against the data set.
 
   Returns:
-    Split expressions for train, validation and test; what is trained on; what chooses the best checkpoint.
+    Split expressions for train, validation and test; what is trained on; what chooses the best
+    checkpoint.
 
   Raises:
     UserError: for what the user has to mend first.

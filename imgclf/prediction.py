@@ -1,4 +1,5 @@
-"""What is told of an image: the most probable classes by name, all that it has, none, or why there is no answer.
+"""What is told of an image: the most probable classes by name, all that it has, none, or why there
+is no answer.
 
 Knows no model and no file.
 """
@@ -32,11 +33,13 @@ class Prediction:
     name: the file's path; `images[3]` for what is no file, `image` for a single one.
     label: the most probable class; None below the threshold, and for what can't be read.
     probability: of the most probable class, below the threshold too; None for what can't be read.
-    top: the most probable classes, best first, whatever the threshold; empty for what can't be read.
+    top: the most probable classes, best first, whatever the threshold; empty for what can't be
+      read.
     error: why it can't be read, in a line; None where it could.
     probabilities: [classes] float32, by label; None for what can't be read.
     features: [features] float32, what the head was given; None where it was not asked for.
-    labels: of a run of several classes an image those whose probability reaches the threshold, best first.
+    labels: of a run of several classes an image those whose probability reaches the threshold, best
+      first.
   """
 
   name: str
@@ -116,7 +119,8 @@ def teller(
 
 
 def best(row: np.ndarray, classes: Sequence[str], top_k: int) -> list[Guess]:
-  """Returns the most probable classes of one image, best first; of equals the lower label comes first.
+  """Returns the most probable classes of one image, best first; of equals the lower label comes
+  first.
 
   Args:
     row: [classes] float32, probabilities.

@@ -17,7 +17,8 @@ from imgclf.output import checked, whole_binary_file, whole_file
 from imgclf.prediction import NONE_OF_THESE, Prediction
 
 COLUMNS = ("path", "rank", "label", "probability", "error")
-# Images of a Parquet file's row group: with 2048 features each it is 8 MB, and all that is held at once.
+# Images of a Parquet file's row group: with 2048 features each it is 8 MB, and all that is held at
+# once.
 ROW_GROUP = 1024
 
 
@@ -57,15 +58,17 @@ def writer(
 ) -> Iterator[Write]:
   """Opens a file that takes its name once it is whole; yields the function that adds predictions.
 
-  CSV has the columns path, rank, label, probability and error: a row for each class that is told, from rank
-  1 on; before them, for an image below the threshold, one of rank 0, which no class has, with the label
-  `none of these` and no probability; for what can't be read a single one with path and error. JSON Lines and
-  Parquet have for each image `path`, `predictions` (a list of `rank`, `label`, `probability`), `error`, with
-  a threshold `none_of_these` (true or false), and with features `features`.
+  CSV has the columns path, rank, label, probability and error: a row for each class that is told,
+  from rank 1 on; before them, for an image below the threshold, one of rank 0, which no class has,
+  with the label `none of these` and no probability; for what can't be read a single one with path
+  and error. JSON Lines and Parquet have for each image `path`, `predictions` (a list of `rank`,
+  `label`, `probability`), `error`, with a threshold `none_of_these` (true or false), and with
+  features `features`.
 
-  Of several classes an image CSV has a row an image: path, label (the names of those that reach the threshold, joined
-  by the separator, so that the file may be a table to train on), error, and `p(NAME)`, the probability of each class.
-  JSON Lines and Parquet have `labels`, a list of those names, in place of `none_of_these`.
+  Of several classes an image CSV has a row an image: path, label (the names of those that reach the
+  threshold, joined by the separator, so that the file may be a table to train on), error, and
+  `p(NAME)`, the probability of each class. JSON Lines and Parquet have `labels`, a list of those
+  names, in place of `none_of_these`.
 
   Args:
     output: as `checked_output` returns it.

@@ -1,6 +1,8 @@
-"""A contact sheet of training examples as the step sees them: augmentations are looked at, not read.
+"""A contact sheet of training examples as the step sees them: augmentations are looked at, not
+read.
 
-It goes through the loader's crops and `imgclf.steps.augmented`, which is what the training step calls.
+It goes through the loader's crops and `imgclf.steps.augmented`, which is what the training step
+calls.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +20,8 @@ from imgclf.text import printable
 ROWS = 8  # examples: an even number, so that each has its partner in a mix
 VERSIONS = 7  # of each example
 
-# Pictures are shown within these sides, in pixels: small ones enlarged by a whole number, large ones reduced.
+# Pictures are shown within these sides, in pixels: small ones enlarged by a whole number, large
+# ones reduced.
 _SMALLEST, _LARGEST = 96, 224
 _MARGIN, _LINE, _FONT_SIZE = 4, 13, 11
 
@@ -28,9 +31,9 @@ def sheet(
 ) -> Image.Image:
   """Draws the first examples of the first training batch, a row each.
 
-  A row begins with the example as evaluation would crop it. The others are that example in steps 1, 2, …: the
-  first of them is what step 1 trains on, and the others are what it would be in later steps. Labels stand
-  below, those of a mix with their weights.
+  A row begins with the example as evaluation would crop it. The others are that example in steps 1,
+  2, …: the first of them is what step 1 trains on, and the others are what it would be in later
+  steps. Labels stand below, those of a mix with their weights.
 
   Args:
     records: the train split.
@@ -79,7 +82,9 @@ def sheet(
 def _cropped(
   size: int, crop: Callable, record: datasets.Record, *place: int
 ) -> tuple[np.ndarray, bool]:
-  """The crop of a record, and whether there is one: what can't be decoded is blank, as in training."""
+  """The crop of a record, and whether there is one: what can't be decoded is blank, as in
+  training.
+  """
   try:
     return crop(record, *place), True
   except images.ImageError:

@@ -1,6 +1,7 @@
 """What a person sees of a run while it runs: bar, log lines, TensorBoard, metrics.jsonl.
 
-Knows nothing of models, data or devices: the loop tells it the step, the seconds waited and the figures.
+Knows nothing of models, data or devices: the loop tells it the step, the seconds waited and the
+figures.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -49,7 +50,8 @@ def counting(
   console: Console | None = None,
   clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Callable[[int], None]]:
-  """Shows on a terminal how many of so many images are done, and how fast; elsewhere it shows nothing.
+  """Shows on a terminal how many of so many images are done, and how fast; elsewhere it shows
+  nothing.
 
   Args:
     total: images.
@@ -101,16 +103,17 @@ def _bar_line(console: Console, head: str, done: int, total: int, rest: str) -> 
 class Progress:
   """Shows and records a training run, from entering the `with` block to leaving it.
 
-  On a terminal a live bar stands below the log lines; it is taken down on leaving, also by an exception.
-  Without a terminal there are the log lines alone, each flushed at once.
+  On a terminal a live bar stands below the log lines; it is taken down on leaving, also by an
+  exception. Without a terminal there are the log lines alone, each flushed at once.
 
-  Images per second and the share of time spent waiting for data are those of the window since the last
-  `log` of the train split (or since the end of the first step, so that compilation does not count), less
-  the time inside `pause`. Both are true only if the caller has waited for the device before
-  it calls `log` and `pause`; fetching the figures to be logged does that.
+  Images per second and the share of time spent waiting for data are those of the window since the
+  last `log` of the train split (or since the end of the first step, so that compilation does not
+  count), less the time inside `pause`. Both are true only if the caller has waited for the device
+  before it calls `log` and `pause`; fetching the figures to be logged does that.
 
   Attributes:
-    console: where all lines go; what else is printed during the run goes there too, to stand above the bar.
+    console: where all lines go; what else is printed during the run goes there too, to stand above
+      the bar.
   """
 
   def __init__(
@@ -155,7 +158,8 @@ class Progress:
     self._step = first_step
     self._loss: float | None = None
     self._activity: str | None = "compiling"
-    # The window: when it began (none before the first step is done), its steps, the seconds it waited.
+    # The window: when it began (none before the first step is done), its steps, the seconds it
+    # waited.
     self._began: float | None = None
     self._steps = 0
     self._waited = 0.0
@@ -209,7 +213,8 @@ class Progress:
       raise unwritable(path or "", error) from error
 
   def step(self, step: int, *, waited: float) -> None:
-    """Takes note that a call of one or more steps was dispatched; costs about a microsecond and prints nothing.
+    """Takes note that a call of one or more steps was dispatched; costs about a microsecond and
+    prints nothing.
 
     Args:
       step: the number of steps done, those of this call included.
@@ -226,9 +231,9 @@ class Progress:
   def log(self, step: int, split: str, figures: Mapping[str, Any]) -> None:
     """Records figures in metrics.jsonl and TensorBoard, and prints a line.
 
-    Only numbers are recorded: lists such as a confusion matrix belong in a file of their own. For `train`,
-    images_per_second and data_wait_share are added (null until a step was timed), and the window
-    begins anew.
+    Only numbers are recorded: lists such as a confusion matrix belong in a file of their own. For
+    `train`, images_per_second and data_wait_share are added (null until a step was timed), and the
+    window begins anew.
 
     Args:
       step: the number of steps done.
@@ -263,7 +268,9 @@ class Progress:
       print_line(evaluation_line(split, step, values), console=self.console)
 
   def note(self, text: str) -> None:
-    """Prints a line above the bar; control characters in it, also newlines, are shown as escapes."""
+    """Prints a line above the bar; control characters in it, also newlines, are shown as
+    escapes.
+    """
     print_line(text, console=self.console)
 
   @contextlib.contextmanager
@@ -304,7 +311,8 @@ class Progress:
 
   def _pace(self) -> list[str]:
     """Images per second, time left and data wait, in words."""
-    # The last whole window is preferred: between logs the device may lag behind what was dispatched.
+    # The last whole window is preferred: between logs the device may lag behind what was
+    # dispatched.
     pace = self._last or self._window(self._clock())
     if pace is None:
       return ["- images/s", "left -:--:--", "data wait -"]
@@ -316,7 +324,9 @@ class Progress:
     ]
 
   def _train_line(self, values: Mapping[str, Any]) -> str:
-    """What fits a line of some 80 columns; the rest, such as the learning rate, is in the records."""
+    """What fits a line of some 80 columns; the rest, such as the learning rate, is in the
+    records.
+    """
     parts = [f"step {self._step}/{self._total_steps}", f"loss {values['loss']:.4f}"]
     if "accuracy" in values:
       parts.append(f"accuracy {percent(values['accuracy'])}")

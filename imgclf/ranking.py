@@ -1,8 +1,10 @@
-"""Precision-recall and ROC curves and the areas under them, for many classes at once; numpy on the host.
+"""Precision-recall and ROC curves and the areas under them, for many classes at once; numpy on the
+host.
 
-Exact, ties included, and in the tests held against scikit-learn's functions of these names, which take twenty times as
-long for 50,000 examples of 1,000 classes: half a minute. Only positive examples move the recall, so that the scores are
-sorted, without their places, and the positive ones looked up in them. Knows no model and no file.
+Exact, ties included, and in the tests held against scikit-learn's functions of these names, which
+take twenty times as long for 50,000 examples of 1,000 classes: half a minute. Only positive
+examples move the recall, so that the scores are sorted, without their places, and the positive ones
+looked up in them. Knows no model and no file.
 """
 
 from typing import Literal, NamedTuple
@@ -14,7 +16,8 @@ POINTS = 200
 
 
 class Ranking(NamedTuple):
-  """Positive and negative examples above each score that a positive one has, the highest score first.
+  """Positive and negative examples above each score that a positive one has, the highest score
+  first.
 
   Attributes:
     positives, negatives: how many there are.
@@ -48,7 +51,9 @@ def rank(scores: np.ndarray, positive: np.ndarray) -> Ranking:
 
 
 def average_precision(ranking: Ranking) -> float | None:
-  """Returns the mean of the precisions at each positive example; None where there is none or no other."""
+  """Returns the mean of the precisions at each positive example; None where there is none or no
+  other.
+  """
   if not ranking.positives or not ranking.negatives:
     return None
   gained = np.diff(ranking.hits, prepend=0)
@@ -57,7 +62,8 @@ def average_precision(ranking: Ranking) -> float | None:
 
 
 def roc_auc(ranking: Ranking) -> float | None:
-  """Returns the share of pairs of a positive and a negative example whose positive one has the higher score.
+  """Returns the share of pairs of a positive and a negative example whose positive one has the
+  higher score.
 
   A tie counts half (Hanley and McNeil 1982). None where there is no such pair.
   """
@@ -83,8 +89,8 @@ def precision_recall(ranking: Ranking) -> tuple[list[float], list[float]]:
 def roc(ranking: Ranking) -> tuple[list[float], list[float]]:
   """Returns the false and the true positive rate, from (0, 0) to (1, 1), thinned to `POINTS`.
 
-  Between two scores of positive examples only negative ones come in; those that tie with a positive one come in with
-  it, in a straight line.
+  Between two scores of positive examples only negative ones come in; those that tie with a positive
+  one come in with it, in a straight line.
   """
   missed = np.stack([ranking.before, ranking.after], axis=1).ravel() / ranking.negatives
   hits = np.repeat(np.r_[0, ranking.hits], 2)[1:-1] / ranking.positives

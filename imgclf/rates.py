@@ -1,6 +1,8 @@
-"""The learning rate of each parameter: the run's, times what rules by name and its layer's depth make of it.
+"""The learning rate of each parameter: the run's, times what rules by name and its layer's depth
+make of it.
 
-Works on trees of parameters. Knows no network, optimizer or device: how deep a layer lies it is told.
+Works on trees of parameters. Knows no network, optimizer or device: how deep a layer lies it is
+told.
 """
 
 from collections.abc import Callable, Mapping

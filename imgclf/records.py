@@ -32,10 +32,11 @@ def json_line(record: Mapping[str, Any]) -> str:
 
 
 def truncate_metrics(path: str | os.PathLike, step: int) -> None:
-  """Drops from a metrics.jsonl what a killed run wrote after `step`, and its half-written last line.
+  """Drops from a metrics.jsonl what a killed run wrote after `step`, and its half-written last
+  line.
 
-  The lines that stay are kept byte for byte, and the file is replaced whole or not at all. A file that
-  is not there is left so.
+  The lines that stay are kept byte for byte, and the file is replaced whole or not at all. A file
+  that is not there is left so.
 
   Raises:
     UserError: if a line other than the last is not a JSON object with a step.
@@ -63,8 +64,8 @@ def truncate_metrics(path: str | os.PathLike, step: int) -> None:
 def read_metrics(path: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
   """Returns the records of a metrics.jsonl in their order, and how many lines are none.
 
-  The half-written last line of a run that is going on, or was killed, is not counted as one. A file that is not there
-  has no record.
+  The half-written last line of a run that is going on, or was killed, is not counted as one. A file
+  that is not there has no record.
 
   Raises:
     UserError: if it can't be read.

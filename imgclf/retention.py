@@ -5,7 +5,9 @@ import math
 
 
 def ranking(scores: Mapping[int, float]) -> list[int]:
-  """Returns the steps that have a score (more is better; -inf, NaN: none), best first, ties by age."""
+  """Returns the steps that have a score (more is better; -inf, NaN: none), best first, ties by
+  age.
+  """
   return sorted((s for s in scores if scores[s] > -math.inf), key=lambda s: (-scores[s], s))
 
 
@@ -16,8 +18,8 @@ def retained(scores: Mapping[int, float], *, latest: int, best: int, every: int 
     scores: every step there is, with its score, as for `ranking`.
     latest: newest steps that are kept.
     best: best steps that are kept.
-    every: the first step at or after each multiple of this is kept for good, so that the interval holds
-      too where steps are not saved at the multiples themselves.
+    every: the first step at or after each multiple of this is kept for good, so that the interval
+      holds too where steps are not saved at the multiples themselves.
   """
   steps = sorted(scores)
   keep = {*steps[len(steps) - min(latest, len(steps)) :], *ranking(scores)[:best]}
@@ -30,7 +32,8 @@ def retained(scores: Mapping[int, float], *, latest: int, best: int, every: int 
 
 
 def meant(text: str, scores: Mapping[int, float], damaged: Collection[int]) -> list[int]:
-  """Returns the steps that `best`, `latest` or a number may mean, the likeliest first; none where it is no step.
+  """Returns the steps that `best`, `latest` or a number may mean, the likeliest first; none where
+  it is no step.
 
   Args:
     text: what the user gave.

@@ -1,4 +1,5 @@
-"""Rules of the optimizer for parameters by their names: `PATTERN: lr=A decay=B from=C until=D; PATTERN: …`.
+"""Rules of the optimizer for parameters by their names: `PATTERN: lr=A decay=B from=C until=D;
+PATTERN: …`.
 
 Knows the text and names, no array and no optimizer.
 """
@@ -21,9 +22,11 @@ class Rule:
     pattern: of their names, such as `head/*`; a `*` stands for anything, slashes too.
     lr: factor of the learning rate; 0: they stay as they are.
     decay: factor of the weight decay.
-    start: share of the run before which they stay as they are (`from`); then they have the learning rate of the run. Until
-      then their gradients are computed as well, so that the optimizer's moments are there when they are needed.
-    until: share of the run in which they go through the whole schedule of the learning rate, to stay at its end.
+    start: share of the run before which they stay as they are (`from`); then they have the learning
+      rate of the run. Until then their gradients are computed as well, so that the optimizer's
+      moments are there when they are needed.
+    until: share of the run in which they go through the whole schedule of the learning rate, to
+      stay at its end.
   """
 
   pattern: str
@@ -87,7 +90,9 @@ def timeless(text: str) -> str:
 
 
 def of_name(rules: Iterable[Rule], name: str) -> Rule:
-  """Returns the first rule that fits a parameter's name, such as `block1/conv1/kernel`; else one that changes nothing."""
+  """Returns the first rule that fits a parameter's name, such as `block1/conv1/kernel`; else one
+  that changes nothing.
+  """
   return next((rule for rule in rules if fnmatch.fnmatchcase(name, rule.pattern)), _USUAL)
 
 

@@ -34,7 +34,8 @@ class Run:
     model: the `flax.linen` module.
     variables: host arrays to apply the model with; the averages where the run keeps them (EMA).
     checkpoint: SHA-256 in hexadecimal that stands for the checkpoint's files.
-    temperature: what logits are divided by before they become probabilities; 1 where none was fitted.
+    temperature: what logits are divided by before they become probabilities; 1 where none was
+      fitted.
   """
 
   folder: RunFolder
@@ -49,7 +50,8 @@ class Run:
   @functools.cached_property
   def classifier(self) -> Classifier:
     """The model on the devices, from the first use on; it keeps what it has compiled."""
-    # In the instance's own __dict__, which a frozen dataclass leaves open; `dataclasses.replace` makes another.
+    # In the instance's own __dict__, which a frozen dataclass leaves open; `dataclasses.replace`
+    # makes another.
     return Classifier(self.model, self.variables, self.config, self.temperature)
 
   @overload
@@ -100,27 +102,29 @@ class Run:
         run.predict("photo.jpg").label
         [prediction.label for prediction in run.predict(batch)]
 
-    Programs are compiled at the first call of a size and kept; the number of images is padded to 1, 4, 16, ...,
-    at most evaluation's batch. With evaluation's batch the answers are evaluation's to the digit; in a
-    smaller one sums may be added in another order, which moves a probability by some 1e-7.
+    Programs are compiled at the first call of a size and kept; the number of images is padded to 1,
+    4, 16, ..., at most evaluation's batch. With evaluation's batch the answers are evaluation's to
+    the digit; in a smaller one sums may be added in another order, which moves a probability by
+    some 1e-7.
 
     Args:
-      images: a path, [height, width, 3] or [height, width] uint8 (grey), or a Pillow image; a list of any of
-        these; or [batch, height, width, 3] uint8. Of any size. Of Pillow images mode, transparency and EXIF
-        orientation are treated as those of files.
+      images: a path, [height, width, 3] or [height, width] uint8 (grey), or a Pillow image; a list
+        of any of these; or [batch, height, width, 3] uint8. Of any size. Of Pillow images mode,
+        transparency and EXIF orientation are treated as those of files.
       top_k: classes told for each image.
-      threshold: an image whose best probability is below it has the label None. Where images have several classes,
-        a class that reaches it is among the image's `labels`; left out, it is 1/2 there.
+      threshold: an image whose best probability is below it has the label None. Where images have
+        several classes, a class that reaches it is among the image's `labels`; left out, it is 1/2
+        there.
       features: hand out what the head is given.
       batch_size: images that the devices work on at once.
 
     Returns:
-      A prediction, or a list of one for each image of a list or batch. In it, what can't be read has an
-      `error` and no label.
+      A prediction, or a list of one for each image of a list or batch. In it, what can't be read
+      has an `error` and no label.
 
     Raises:
-      UserError: for an array of another type or shape, a number that makes no sense, or a single image that
-        can't be read.
+      UserError: for an array of another type or shape, a number that makes no sense, or a single
+        image that can't be read.
     """
     prediction.check(top_k, threshold)
     if batch_size is not None and batch_size < 1:
@@ -147,8 +151,8 @@ def load(workdir: str | os.PathLike, step: str | int = "best", *, calibrated: bo
     calibrated: take the temperature that was fitted to the checkpoint, if one was; else it is 1.
 
   Raises:
-    UserError: if the folder is no run, has no such checkpoint that is sound, or holds one of another run
-      or shape, or a temperature of another checkpoint.
+    UserError: if the folder is no run, has no such checkpoint that is sound, or holds one of
+      another run or shape, or a temperature of another checkpoint.
   """
   folder = RunFolder(workdir)
   config, classes = folder.read_config(), folder.read_classes()

@@ -1,6 +1,8 @@
-"""A run folder: which file lies where, and the small JSON files in it, read as data and written whole.
+"""A run folder: which file lies where, and the small JSON files in it, read as data and written
+whole.
 
-Knows neither jax nor orbax, nor how many processes there are: in a job of several, process 0 alone writes.
+Knows neither jax nor orbax, nor how many processes there are: in a job of several, process 0 alone
+writes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -98,8 +100,8 @@ class RunFolder:
   def evaluation(self, split: str, step: int) -> pathlib.Path:
     """Where the evaluation of a split at a step lies.
 
-    Characters of a split expression that a file name can't hold are written as in a URL, so that two
-    splits never share a file: `train[:90%]` at step 300 is `eval/train%5B%3A90%25%5D-300.json`.
+    Characters of a split expression that a file name can't hold are written as in a URL, so that
+    two splits never share a file: `train[:90%]` at step 300 is `eval/train%5B%3A90%25%5D-300.json`.
     """
     name = urllib.parse.quote(split, safe="")
     if len(name) > 150:  # file systems stop at 255 bytes; the hash keeps two long names apart
@@ -324,7 +326,8 @@ class RunFolder:
     """Returns the temperature that was fitted to a checkpoint; 1 if none was.
 
     Raises:
-      UserError: if the folder holds no run, or the file holds no temperature, or that of other weights.
+      UserError: if the folder holds no run, or the file holds no temperature, or that of other
+        weights.
     """
     path = self.calibration(step)
     if not path.exists():

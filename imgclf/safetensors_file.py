@@ -1,6 +1,8 @@
-"""Files of arrays in the safetensors format, read as data: names, shapes and numbers, nothing that could run.
+"""Files of arrays in the safetensors format, read as data: names, shapes and numbers, nothing that
+could run.
 
-Knows no network. Other formats of weights are pickles, which are programs, and are refused by their first bytes.
+Knows no network. Other formats of weights are pickles, which are programs, and are refused by their
+first bytes.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,7 @@
 """Writes checkpoints in the background, one after the other, each whole or not at all.
 
-Knows which folder a step lies in while it is written, in its place, and on its way out; not which steps should be.
+Knows which folder a step lies in while it is written, in its place, and on its way out; not which
+steps should be.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,12 @@ import numpy as np
 from imgclf import array_files, manifest, named
 from imgclf.errors import FORBIDDEN, FULL, UserError, unwritable
 
-# A step is written in the first and deleted from the second; a rename takes it to or from its place. So what a
-# kill cuts short is never listed.
+# A step is written in the first and deleted from the second; a rename takes it to or from its
+# place. So what a kill cuts short is never listed.
 _SAVING, _DELETED = ".saving", ".deleted"
 
-# What the files of a checkpoint take beside the arrays themselves, at most; of a small state, most of it.
+# What the files of a checkpoint take beside the arrays themselves, at most; of a small state, most
+# of it.
 _OVERHEAD = 1_000_000
 
 
@@ -92,7 +94,8 @@ class Saver:
     """Returns when no save is under way.
 
     Raises:
-      UserError: if the last one failed for a reason that the user can mend; other errors as they are.
+      UserError: if the last one failed for a reason that the user can mend; other errors as they
+        are.
     """
     under_way, self._under_way = self._under_way, None
     if under_way is None:
@@ -123,7 +126,9 @@ class Saver:
 
 
 def mendable(folder: pathlib.Path, error: Exception) -> Exception:
-  """Returns a UserError where the user can mend what kept a checkpoint from being written, else the error."""
+  """Returns a UserError where the user can mend what kept a checkpoint from being written, else the
+  error.
+  """
   for code in (*FULL, *FORBIDDEN):
     # Tensorstore raises ValueErrors that carry the system's words.
     if getattr(error, "errno", None) == code or os.strerror(code) in str(error):

@@ -1,7 +1,7 @@
 """The one schema: every field of a run's config, its default, its meaning, its check.
 
-A table and nothing else; imgclf/config.py is what is done with it. Knows no model, data set or device:
-what depends on those is checked where they are known.
+A table and nothing else; imgclf/config.py is what is done with it. Knows no model, data set or
+device: what depends on those is checked where they are known.
 """
 
 from imgclf.augment_schema import AUGMENT

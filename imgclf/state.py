@@ -12,11 +12,14 @@ import optax
 
 @flax.struct.dataclass
 class TrainState:
-  """The whole state of a run. With the config and the data set, `step` is all that the rest follows from.
+  """The whole state of a run.
+
+  With the config and the data set, `step` is all that the rest follows from.
 
   Attributes:
     step: scalar int32, the number of batches behind it, and so the number of the next one.
-    bad_steps: scalar int32, how many of them were left out since their loss or gradient was NaN or infinite.
+    bad_steps: scalar int32, how many of them were left out since their loss or gradient was NaN or
+      infinite.
     params: the model's parameters, float32 (float64 with dtype float64).
     batch_stats: running means and variances of batch norm; empty for models without it.
     opt_state: the state of the optax optimizer.
@@ -63,8 +66,8 @@ def create(
       ema=copies if ema else {},
     )
 
-  # A program for all seeds, since the key is an argument. It runs once, and is long: on CPUs LLVM's level 1 compiles it in
-  # a third to three quarters of the time, to the same bits.
+  # A program for all seeds, since the key is an argument. It runs once, and is long: on CPUs LLVM's
+  # level 1 compiles it in a third to three quarters of the time, to the same bits.
   options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
   return jax.jit(init, compiler_options=options)(jax.random.key(seed))
 
@@ -81,7 +84,8 @@ def with_weights(state: TrainState, variables: dict[str, Any]) -> TrainState:
 
 
 def fitted(state: TrainState, model: Any, images: jax.Array) -> TrainState:
-  """Returns a state before its first step with the weights that the network takes from training images.
+  """Returns a state before its first step with the weights that the network takes from training
+  images.
 
   Args:
     state: as from `create`.

@@ -1,7 +1,7 @@
 """train_step and eval_step: pure functions of one device's share of a batch.
 
-The only place that knows loss and gradients. Meant for `imgclf.parallel.pmap`: means over the global
-batch are taken over the axis `imgclf.parallel.AXIS`.
+The only place that knows loss and gradients. Meant for `imgclf.parallel.pmap`: means over the
+global batch are taken over the axis `imgclf.parallel.AXIS`.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,8 @@ from imgclf.state import TrainState
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
-# What a device holds from call to call: rows of a resident split by name, a teacher's variables as `teacher`.
+# What a device holds from call to call: rows of a resident split by name, a teacher's variables as
+# `teacher`.
 Held = Mapping[str, Any]
 
 
@@ -76,7 +77,8 @@ def augmented(
 
 
 def example_weights(batch: Batch, dtype: jnp.dtype) -> jax.Array | None:
-  """Returns what each example of this device counts, so that a mean over all examples leaves the masked out.
+  """Returns what each example of this device counts, so that a mean over all examples leaves the
+  masked out.
 
   Args:
     batch: with `mask` [batch] bool, False for an example that is not to count; without it, all do.
@@ -84,7 +86,8 @@ def example_weights(batch: Batch, dtype: jnp.dtype) -> jax.Array | None:
     dtype: type of the computation.
 
   Returns:
-    [batch] float32 (float64 with that dtype), 0 or all examples / examples that count, over all devices; None where all count.
+    [batch] float32 (float64 with that dtype), 0 or all examples / examples that count, over all
+    devices; None where all count.
   """
   if "mask" not in batch:
     return None
@@ -102,18 +105,23 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Returns the function of one update.
 
-  It takes the state and a batch of `image` [batch, size, size, 3] uint8, `label` [batch] int32 (of several classes an
-  image [batch, classes] uint8), `position` [batch] int32 (the example's place in the global batch), `stop` [batch] int32, with
-  `augment.flip_alternate` `mirror` [batch] bool (which images are mirrored) and, where examples may be bad, `mask`
-  [batch] bool (False: the image is blank and counts for nothing but the batch norm, which sees a picture of the mean colour). It returns the next state and scalar metrics over the global
-  batch: `loss` (with smoothing, class weights, teacher and penalties), `accuracy` (of the label of larger weight; of several classes an image it is `exact_match`), `gradient_norm` (of the update, before clipping),
-  `learning_rate`, and `stop`, more than 0 where any `stop` of any device was.
+  It takes the state and a batch of `image` [batch, size, size, 3] uint8, `label` [batch] int32 (of
+  several classes an image [batch, classes] uint8), `position` [batch] int32 (the example's place in
+  the global batch), `stop` [batch] int32, with `augment.flip_alternate` `mirror` [batch] bool
+  (which images are mirrored) and, where examples may be bad, `mask` [batch] bool (False: the image
+  is blank and counts for nothing but the batch norm, which sees a picture of the mean colour). It
+  returns the next state and scalar metrics over the global batch: `loss` (with smoothing, class
+  weights, teacher and penalties), `accuracy` (of the label of larger weight; of several classes an
+  image it is `exact_match`), `gradient_norm` (of the update, before clipping), `learning_rate`, and
+  `stop`, more than 0 where any `stop` of any device was.
 
-  With a teacher, see `imgclf.teacher`, a function of its variables and normalised images that returns its logits, it
-  takes the teacher's variables as a third argument, and there is the metric `distillation_loss`.
+  With a teacher, see `imgclf.teacher`, a function of its variables and normalised images that
+  returns its logits, it takes the teacher's variables as a third argument, and there is the metric
+  `distillation_loss`.
 
   A step that any device wants to stop before is not made: the state is returned as it was. With
-  `train.max_bad_steps` one whose loss or gradient is NaN or infinite changes `step` and `bad_steps` alone.
+  `train.max_bad_steps` one whose loss or gradient is NaN or infinite changes `step` and `bad_steps`
+  alone.
   """
   parts = config["optimizer"]["accumulate_steps"]
   ema_decay, sam_rho = config["optimizer"]["ema_decay"], config["optimizer"]["sam_rho"]
@@ -142,15 +150,18 @@ def make_train_step(
     return loss, (means, updates.get("batch_stats", {}))
 
   if config["model"]["remat"] == "elementwise":
-    # What batch norm, activations and casts make of a convolution's result can be made again from it: of a resnet50
-    # in bfloat16 at 224 px 23 MB an image are kept for the gradient, in place of 41.
+    # What batch norm, activations and casts make of a convolution's result can be made again from
+    # it: of a resnet50 in bfloat16 at 224 px 23 MB an image are kept for the gradient, in place of
+    # 41.
     loss_and_aux = jax.checkpoint(loss_and_aux, policy=jax.checkpoint_policies.dots_saveable)
 
   def in_parts(examples: Any) -> Any:
     return jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), examples)
 
   def answers(taught_by: Any, images: jax.Array) -> jax.Array | None:
-    """What the teacher says of this device's examples, [batch, classes], in as many parts as the gradient comes in."""
+    """What the teacher says of this device's examples, [batch, classes], in as many parts as the
+    gradient comes in.
+    """
     if teacher is None:
       return None
     _, logits = jax.lax.scan(
@@ -195,7 +206,8 @@ def make_train_step(
     if teacher is not None:
       # Two networks read them, for each of which XLA might make them anew.
       images = jax.lax.optimization_barrier(images)
-    # Once, and outside of what is differentiated: for both gradients of `sam_rho`, and not again with `remat`.
+    # Once, and outside of what is differentiated: for both gradients of `sam_rho`, and not again
+    # with `remat`.
     examples = (images, targets, keys, weights, answers(taught_by, images))
     batch_stats, means = gradients(state.params, state.batch_stats, *examples)
     # Local statistics differ by device: their mean keeps the copies of the state the same.
@@ -203,9 +215,9 @@ def make_train_step(
     # A mean over devices of what stays may be off in the last bit.
     batch_stats = rates.with_frozen(batch_stats, state.batch_stats, state.params, config)
     if sam_rho is not None:
-      # Foret et al. 2021, https://arxiv.org/abs/2010.01412, algorithm 1. By the gradient of the whole batch, where the
-      # authors took a device's own, so that it does not matter how many there are. The statistics, as the figures that
-      # are told, are of the weights as they are.
+      # Foret et al. 2021, https://arxiv.org/abs/2010.01412, algorithm 1. By the gradient of the
+      # whole batch, where the authors took a device's own, so that it does not matter how many
+      # there are. The statistics, as the figures that are told, are of the weights as they are.
       above = optim.ascended(state.params, grads, sam_rho)
       grads = jax.lax.pmean(gradients(above, state.batch_stats, *examples)[1][2], AXIS)
     metrics = {
@@ -232,8 +244,8 @@ def make_train_step(
       return params, batch_stats, opt_state, ema
 
     if jax.default_backend() == "cpu":
-      # A choice element by element makes XLA copy the old state first: AdamW on 22 million parameters
-      # took 100 ms of CPU time so, and takes 67 (JAX 0.12: 147 and 64).
+      # A choice element by element makes XLA copy the old state first: AdamW on 22 million
+      # parameters took 100 ms of CPU time so, and takes 67 (JAX 0.12: 147 and 64).
       new = jax.lax.cond(good, updated, lambda: old)
     else:
       # A GPU would wait for the host to read a condition.
@@ -249,8 +261,8 @@ def one_call(
 ) -> Callable[[TrainState, Held, Batch], tuple[TrainState, Metrics]]:
   """Returns the function of a call that makes one step on examples that the host hands over.
 
-  It takes the state, what the device holds (the variables of a `teacher`, or nothing), and a batch of `train_step`;
-  metrics have a leading axis of 1 step.
+  It takes the state, what the device holds (the variables of a `teacher`, or nothing), and a batch
+  of `train_step`; metrics have a leading axis of 1 step.
   """
 
   def call(state: TrainState, held: Held, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -265,10 +277,11 @@ def resident_call(
 ) -> Callable[[TrainState, Held, Batch], tuple[TrainState, Metrics]]:
   """Returns the function of a call that makes up to `most` steps on examples that the device holds.
 
-  It takes the state, the split (`image` [n, size, size, 3] uint8, `label` [n] int32, and `mask` [n] bool where
-  examples may be bad) with the variables of a `teacher` where there is one, and which of its examples to take: `index` [batch, most] int32, `count` [batch] int32 (how
-  many of the steps to make, the same in all rows), `mirror` [batch, most], `position` and `stop` as for `train_step`. Metrics have a leading axis of
-  `most` steps, of which the first `count` are filled.
+  It takes the state, the split (`image` [n, size, size, 3] uint8, `label` [n] int32, and `mask` [n]
+  bool where examples may be bad) with the variables of a `teacher` where there is one, and which of
+  its examples to take: `index` [batch, most] int32, `count` [batch] int32 (how many of the steps to
+  make, the same in all rows), `mirror` [batch, most], `position` and `stop` as for `train_step`.
+  Metrics have a leading axis of `most` steps, of which the first `count` are filled.
   """
 
   def call(state: TrainState, held: Held, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -295,8 +308,9 @@ def resident_call(
 
     shapes = jax.eval_shape(step, 0, state)[1]
     empty = {name: jnp.zeros((most, *x.shape), x.dtype) for name, x in shapes.items()}
-    # The number of steps is a value, not a shape: one program serves up to every log line, whatever is left. A process
-    # that has got a signal may ask for fewer; all must make the same number, be they not made.
+    # The number of steps is a value, not a shape: one program serves up to every log line, whatever
+    # is left. A process that has got a signal may ask for fewer; all must make the same number, be
+    # they not made.
     count = jax.lax.pmax(batch["count"][0], AXIS)
     return jax.lax.fori_loop(0, count, add_step, (state, empty))
 
@@ -308,18 +322,20 @@ def make_eval_step(
 ) -> Callable[[Mapping[str, Any], Batch], dict[str, jax.Array]]:
   """Returns the function that judges one batch, used by evaluation and prediction alike.
 
-  Logits are divided by `temperature` (Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 9), which
-  moves probabilities and the loss but no class's rank. With `eval.tta` they are means over views of an image, see
-  `imgclf.augment.views`.
+  Logits are divided by `temperature` (Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation
+  9), which moves probabilities and the loss but no class's rank. With `eval.tta` they are means
+  over views of an image, see `imgclf.augment.views`.
 
   It takes the variables (see `TrainState.variables`) and a batch of `image` [batch, size, size, 3]
   uint8 and `label` [batch] int32, and returns, example by example: `loss` [batch] float32 in nats
-  without smoothing, `predicted` [batch] int32, `in_top5` [batch] bool, `confidence` [batch] float32 (the
-  predicted class's probability), `probabilities` and `logits` [batch, classes] float32. With `features` also that:
-  [batch, n] float32, what the head is given (the model's feature `pre_logits`).
+  without smoothing, `predicted` [batch] int32, `in_top5` [batch] bool, `confidence` [batch] float32
+  (the predicted class's probability), `probabilities` and `logits` [batch, classes] float32. With
+  `features` also that: [batch, n] float32, what the head is given (the model's feature
+  `pre_logits`).
 
-  Of several classes an image `label` is [batch, classes] uint8, probabilities are sigmoids, `loss` is the binary
-  cross-entropy, the mean over classes, and there is no `predicted`, `in_top5` and `confidence`.
+  Of several classes an image `label` is [batch, classes] uint8, probabilities are sigmoids, `loss`
+  is the binary cross-entropy, the mean over classes, and there is no `predicted`, `in_top5` and
+  `confidence`.
   """
   dtype = jnp.dtype(config["model"]["dtype"])
   several = multilabel.is_on(config)

@@ -1,4 +1,6 @@
-"""Batches that say whether a process wants to stop before they are worked on, so that all stop at the same one."""
+"""Batches that say whether a process wants to stop before they are worked on, so that all stop at
+the same one.
+"""
 
 from collections.abc import Iterator
 import time
@@ -24,10 +26,11 @@ class Stoppable:
   def batches(
     self, batches: Iterator[loader.Batch], blank: loader.Batch
   ) -> Iterator[tuple[loader.Batch, float]]:
-    """Yields each batch with its `stop`, and the seconds waited for it; blank ones for ever once it is to end.
+    """Yields each batch with its `stop`, and the seconds waited for it; blank ones for ever once it
+    is to end.
 
-    So a signal ends a wait for data at once, an image that can't be decoded ends the run in order, and this
-    process still takes its part in the steps that the others have begun.
+    So a signal ends a wait for data at once, an image that can't be decoded ends the run in order,
+    and this process still takes its part in the steps that the others have begun.
     """
     while True:
       asked = time.perf_counter()

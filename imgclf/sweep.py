@@ -1,4 +1,6 @@
-"""What the losses of a run whose learning rate rises step by step say of a good one. Numbers in, numbers out.
+"""What the losses of a run whose learning rate rises step by step say of a good one.
+
+Numbers in, numbers out.
 
 Smith 2017, https://arxiv.org/abs/1506.01186, section 3.3. Knows no network and no run.
 """
@@ -23,7 +25,8 @@ class Finding:
 
   Attributes:
     smoothed: [n] the losses, smoothed.
-    suggested: the rate at which the loss falls fastest, per factor of the rate; None where it never falls.
+    suggested: the rate at which the loss falls fastest, per factor of the rate; None where it never
+      falls.
     lowest: the rate of the least loss, which is too high to train with; None likewise.
   """
 
@@ -38,7 +41,9 @@ def rates(low: float, high: float, steps: int) -> np.ndarray:
 
 
 def is_lost(losses: Sequence[float]) -> bool:
-  """Whether the last loss is no number, or a running average far above the least that it has had."""
+  """Whether the last loss is no number, or a running average far above the least that it has
+  had.
+  """
   average, least = 0.0, math.inf
   for number, loss in enumerate(losses, 1):
     average = _KEPT * average + (1 - _KEPT) * loss
@@ -50,7 +55,8 @@ def is_lost(losses: Sequence[float]) -> bool:
 
 
 def smoothed(losses: Sequence[float], total: int) -> np.ndarray:
-  """Returns the losses with each replaced by a mean of its neighbours: normally weighted, on both sides, so that none is late.
+  """Returns the losses with each replaced by a mean of its neighbours: normally weighted, on both
+  sides, so that none is late.
 
   Args:
     losses: [n] finite.

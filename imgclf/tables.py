@@ -1,6 +1,7 @@
 """Text and tables for a person's screen: 80 columns wide, safe to print whatever a name contains.
 
-Knows no run: numbers and names come in, lines go out. The bar and the log are in imgclf/progress.py.
+Knows no run: numbers and names come in, lines go out. The bar and the log are in
+imgclf/progress.py.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +31,9 @@ class _Console(Console):
 
 
 def make_console(*, quiet: bool = False) -> Console:
-  """Returns a console on stdout that styles its output only where a person watches it; or one that prints nothing."""
+  """Returns a console on stdout that styles its output only where a person watches it; or one that
+  prints nothing.
+  """
   if quiet:
     return Console(quiet=True, force_terminal=False)
   # Said outright, because rich takes FORCE_COLOR in the environment for a terminal, and would draw
@@ -56,7 +59,9 @@ def shorten_start(text: str, width: int) -> str:
 
 
 def print_paragraph(text: str, *, console: Console | None = None) -> None:
-  """Prints text in lines of up to 80 columns, all but the first set in; escapes control characters."""
+  """Prints text in lines of up to 80 columns, all but the first set in; escapes control
+  characters.
+  """
   console = console or make_console()
   for number, line in enumerate(_wrapped(text, WIDTH - 2, console)):
     console.print(Text("  " * (number > 0) + line), soft_wrap=True)
@@ -94,7 +99,9 @@ def text_table(
 
 
 class PredictionTable:
-  """Predictions in columns, as lines that are printed when they are known: image, label, probability, other classes."""
+  """Predictions in columns, as lines that are printed when they are known: image, label,
+  probability, other classes.
+  """
 
   def __init__(
     self, names: Iterable[str], labels: Iterable[str], *, console: Console | None = None
@@ -139,7 +146,9 @@ class PredictionTable:
     self._lines.extend(f"  {line}" for line in _wrapped(error, WIDTH - 4, self._console))
 
   def print(self) -> None:
-    """Prints what was added since the last time: all at once, as a bar below is drawn anew each time."""
+    """Prints what was added since the last time: all at once, as a bar below is drawn anew each
+    time.
+    """
     if self._lines:
       self._console.print(Text("\n".join(self._lines)), soft_wrap=True)
       self._lines.clear()
@@ -196,8 +205,8 @@ def evaluation_summary(
 ) -> None:
   """Prints an evaluation: its line, the averages, and a table of the classes.
 
-  Of more than 20 classes it shows the 10 with the lowest F1 among those that have examples, or those with the lowest
-  average precision where images have several classes.
+  Of more than 20 classes it shows the 10 with the lowest F1 among those that have examples, or
+  those with the lowest average precision where images have several classes.
 
   Args:
     figures: as `imgclf.metrics.figures` returns them, or `imgclf.multilabel_metrics.figures`.
@@ -305,7 +314,9 @@ def _size(leaves: list[tuple[str, Any]]) -> int:
 
 
 def _shapes(leaves: list[tuple[str, Any]], width: int = 36) -> str:
-  """The arrays of a module with their shapes; where that is too long, their number and the largest."""
+  """The arrays of a module with their shapes; where that is too long, their number and the
+  largest.
+  """
 
   def shape(leaf: Any) -> str:
     return "x".join(map(str, leaf.shape)) or "scalar"

@@ -1,7 +1,9 @@
-"""Another run whose answers a run learns: which checkpoint of it, whether it can teach, its network as a function.
+"""Another run whose answers a run learns: which checkpoint of it, whether it can teach, its network
+as a function.
 
 It is shown each image as the student sees it, after augmentation and mixing, as Beyer et al. 2022,
-https://arxiv.org/abs/2106.05237, found best, and answers as in evaluation: without dropout, by its running statistics.
+https://arxiv.org/abs/2106.05237, found best, and answers as in evaluation: without dropout, by its
+running statistics.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +27,8 @@ class Teacher:
   Attributes:
     model: its `flax.linen` module, which computes in the student's type.
     variables: host arrays to apply it with; its averages where it has them.
-    scale, shift: [3] float32 each, which make of a student's normalised image what the teacher takes.
+    scale, shift: [3] float32 each, which make of a student's normalised image what the teacher
+      takes.
     record: what the student's run folder has to hold of it: `source`, `step` and `sha256`.
     notes: lines for a person.
   """
@@ -59,13 +62,14 @@ class Teacher:
 def prepare(
   config: Mapping[str, Any], classes: Sequence[str], folder: RunFolder | None = None
 ) -> Teacher | None:
-  """Restores the teacher that a config names and holds it against the run; none where it names none.
+  """Restores the teacher that a config names and holds it against the run; none where it names
+  none.
 
   Args:
     config: a resolved config.
     classes: of the data set, by label.
-    folder: of the run, where there is one. A run with checkpoints goes on with the teacher's checkpoint that it began
-      with.
+    folder: of the run, where there is one. A run with checkpoints goes on with the teacher's
+      checkpoint that it began with.
 
   Raises:
     UserError: if there is no such run, or it can't teach this one; and if it is not what it was.

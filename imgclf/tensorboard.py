@@ -1,4 +1,5 @@
-"""TensorBoard's files: scalars by step, written without a thread, so that a full disk is told where it is met.
+"""TensorBoard's files: scalars by step, written without a thread, so that a full disk is told where
+it is met.
 
 Knows no figure by name.
 """

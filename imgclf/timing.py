@@ -12,8 +12,9 @@ import resource
 import statistics
 import time
 
-# Dense multiply-adds in bfloat16 (T4: float16), in FLOP/s, by the beginning of JAX's name of the device; the first
-# that fits counts. NVIDIA's data sheets, without sparsity; cloud.google.com/tpu/docs/system-architecture-tpu-vm.
+# Dense multiply-adds in bfloat16 (T4: float16), in FLOP/s, by the beginning of JAX's name of the
+# device; the first that fits counts. NVIDIA's data sheets, without sparsity;
+# cloud.google.com/tpu/docs/system-architecture-tpu-vm.
 PEAK_FLOPS = (
   ("NVIDIA H200", 989e12),
   ("NVIDIA H100 PCIe", 756e12),
@@ -39,9 +40,10 @@ class Rate:
 
   Attributes:
     median: over the repeats.
-    spread: the slowest repeat's distance from the fastest, as a share of the median; 0 for one repeat.
-    per_cpu_second: units by the CPU time of all threads and child processes, over all repeats; NaN where that is not
-      known.
+    spread: the slowest repeat's distance from the fastest, as a share of the median; 0 for one
+      repeat.
+    per_cpu_second: units by the CPU time of all threads and child processes, over all repeats; NaN
+      where that is not known.
   """
 
   median: float
@@ -63,7 +65,8 @@ def measure(
 ) -> Rate:
   """Does work for so many seconds and returns its rate; nothing is excluded, so warm up first.
 
-  A repeat is a fifth of the time, or one call where that takes longer: the last one may end up to a call late.
+  A repeat is a fifth of the time, or one call where that takes longer: the last one may end up to a
+  call late.
 
   Args:
     work: does some and returns how many units it was, when they are done.
@@ -90,7 +93,8 @@ def cpu_seconds(processes: Sequence[int] = ()) -> float:
   """Returns the CPU time of this process, all its threads, and its children that have ended.
 
   Args:
-    processes: ids of others that run and count too; only Linux tells of them, elsewhere the result is NaN.
+    processes: ids of others that run and count too; only Linux tells of them, elsewhere the result
+      is NaN.
   """
   used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
   seconds = sum(usage.ru_utime + usage.ru_stime for usage in used)
@@ -99,14 +103,17 @@ def cpu_seconds(processes: Sequence[int] = ()) -> float:
       stat = pathlib.Path(f"/proc/{process}/stat").read_text()
     except OSError:
       return math.nan
-    # proc(5): after the name, which may hold anything, in brackets; fields 14 and 15 of all, in clock ticks.
+    # proc(5): after the name, which may hold anything, in brackets; fields 14 and 15 of all, in
+    # clock ticks.
     fields = stat.rpartition(")")[2].split()
     seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
   return seconds
 
 
 def peak_flops(device_kind: str) -> float | None:
-  """Returns what a device could do at most, in FLOP/s, see `PEAK_FLOPS`; None where it is not known."""
+  """Returns what a device could do at most, in FLOP/s, see `PEAK_FLOPS`; None where it is not
+  known.
+  """
   # In whole words: an L40S is no L4.
   words = f"{device_kind} ".replace("-", " ")
   return next((peak for name, peak in PEAK_FLOPS if words.startswith(f"{name} ")), None)

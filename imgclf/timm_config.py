@@ -1,4 +1,5 @@
-"""timm's `config.json` beside weights, read as data and written: whose they are, and how images are prepared for them.
+"""timm's `config.json` beside weights, read as data and written: whose they are, and how images are
+prepared for them.
 
 Knows fields of the config by their dotted names, no weights and no network.
 """
@@ -24,8 +25,8 @@ _NAMES = {
 }
 FIELDS = tuple(_NAMES)
 
-# Of `model_args`, which timm makes a network with: what batch norm adds to the variance, and what says nothing that
-# shapes of arrays or the config do not.
+# Of `model_args`, which timm makes a network with: what batch norm adds to the variance, and what
+# says nothing that shapes of arrays or the config do not.
 _EPSILON = "bn_eps"
 _HARMLESS = {"img_size", "num_classes", "drop_rate", "drop_path_rate"}
 

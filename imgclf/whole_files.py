@@ -1,11 +1,15 @@
-"""Small files that are there whole or as they were: whoever reads one sees the old bytes or the new. Knows no format."""
+"""Small files that are there whole or as they were: whoever reads one sees the old bytes or the
+new. Knows no format.
+"""
 
 import os
 import pathlib
 
 
 def write(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file, or replaces it; on the disk before it has its name. Nothing is left of one that can't be written.
+  """Writes a file, or replaces it; on the disk before it has its name.
+
+  Nothing is left of one that can't be written.
 
   Args:
     path: in a folder that is there.

@@ -14,7 +14,8 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 def pytest_xdist_auto_num_workers(config):
-  """What `-n auto` means: a process a core, at most four, as each may come to hold some gigabytes of programs."""
+  """What `-n auto` means: a process a core, at most four, as each may come to hold some gigabytes
+  of programs."""
   return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
 
 

@@ -1,10 +1,11 @@
 """Programs of a test's own process, compiled fast rather than to run fast.
 
-The suite compiles thousands of programs and runs most of them once or twice. On a CPU with JAX 0.10, XLA without
-LLVM's optimisations, without its fusion emitters and with a module in one piece takes a third of the CPU time for
-tests of training steps. (JAX 0.12 has no choice of emitters, and gains nothing without.) What is computed is the
-same; where numbers are rounded may differ, as between machines. Tests marked `optimized` have their programs as
-users have them, and so have the runs in fresh processes.
+The suite compiles thousands of programs and runs most of them once or twice. On a CPU with JAX
+0.10, XLA without LLVM's optimisations, without its fusion emitters and with a module in one piece
+takes a third of the CPU time for tests of training steps. (JAX 0.12 has no choice of emitters, and
+gains nothing without.) What is computed is the same; where numbers are rounded may differ, as
+between machines. Tests marked `optimized` have their programs as users have them, and so have the
+runs in fresh processes.
 """
 
 from collections.abc import Iterator
@@ -25,7 +26,8 @@ OPTIONS: dict[str, Any] = {
 
 @contextlib.contextmanager
 def quick_programs() -> Iterator[None]:
-  """Within it what is compiled for CPUs has `OPTIONS`, but for those that a program names itself."""
+  """Within it what is compiled for CPUs has `OPTIONS`, but for those that a program names
+  itself."""
   # Not public: options for all programs are else those of XLA_FLAGS, which a process reads once.
   compile_options = jax._src.compiler.get_compile_options
 

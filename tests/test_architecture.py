@@ -56,7 +56,8 @@ LAYERS = (
 )
 LAYER_OF = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 
-# Libraries that one place alone knows. TensorFlow's is loaded only for the export that is its own format.
+# Libraries that one place alone knows. TensorFlow's is loaded only for the export that is its own
+# format.
 OWNERS = {
   "flatbuffers": {"imgclf.exporting.stablehlo"},
   "grain": {"imgclf.data.loader"},
@@ -93,7 +94,8 @@ SOURCES = {
 
 
 def imports(source):
-  """Names that a module imports, at its top or within a function; `from a import b` counts as a.b."""
+  """Names that a module imports, at its top or within a function; `from a import b` counts as
+  a.b."""
   for node in ast.walk(ast.parse(source)):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)

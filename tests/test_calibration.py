@@ -1,4 +1,5 @@
-"""The temperature of least loss: held against scipy, against numbers by hand, and where there is none."""
+"""The temperature of least loss: held against scipy, against numbers by hand, and where there is
+none."""
 
 import math
 
@@ -11,7 +12,8 @@ from imgclf import calibration
 
 
 def drawn(n, classes, temperature, seed=0):
-  """Logits, and labels that are drawn from their probabilities at a temperature, which so is the true one."""
+  """Logits, and labels that are drawn from their probabilities at a temperature, which so is the
+  true one."""
   rng = np.random.default_rng(seed)
   logits = 3 * rng.standard_normal((n, classes)).astype(np.float32)
   shares = special.softmax(logits / temperature, axis=1)
@@ -39,12 +41,14 @@ def test_the_temperature_by_hand():
   logits = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
   found = calibration.fit_temperature(logits, np.array([0, 0, 1, 0]))
   assert found.temperature == pytest.approx(1 / math.log(3), rel=1e-8)
-  # Slopes of 1/4, three times, and 3/4; variance 3/16: an error of sqrt((12/64) / 4) / (3/16) in ln 3, or 105%.
+  # Slopes of 1/4, three times, and 3/4; variance 3/16: an error of sqrt((12/64) / 4) / (3/16) in ln
+  # 3, or 105%.
   assert "standard error is larger than itself" in found.note
 
 
 def test_how_uncertain_a_temperature_is_follows_from_the_examples():
-  """The case above 16 times: a quarter of the error, 26%; 36 times: a sixth, 18%, which is not told."""
+  """The case above 16 times: a quarter of the error, 26%; 36 times: a sixth, 18%, which is not
+  told."""
   logits = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
   labels = np.array([0, 0, 1, 0])
   some = calibration.fit_temperature(np.tile(logits, (16, 1)), np.tile(labels, 16))
@@ -75,7 +79,10 @@ def test_where_every_answer_is_right_the_temperature_stays_1_and_that_is_told(sc
 
 
 def test_what_has_its_minimum_outside_the_bounds_gets_the_bound_and_that_is_told():
-  """Always wrong: the hotter, the better. One wrong of a thousand by a hair: ln(999) / 1000 is below the bound."""
+  """Always wrong: the hotter, the better.
+
+  One wrong of a thousand by a hair: ln(999) / 1000 is below the bound.
+  """
   wrong = calibration.fit_temperature(np.eye(3, dtype=np.float32), np.array([1, 2, 0]))
   assert wrong.temperature == calibration.HOTTEST
   assert "above 20" in wrong.note

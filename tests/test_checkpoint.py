@@ -159,7 +159,8 @@ def test_parts_can_be_restored_without_reading_the_rest(tmp_path):
     ({1: 0.1, 2: 0.2, 3: 0.3}, {"keep_latest": 2}, [2, 3]),
     ({1: 0.9, 2: 0.2, 3: 0.3, 4: 0.4}, {"keep_latest": 2}, [1, 3, 4]),
     ({1: 0.9, 2: 0.2, 3: 0.95, 4: 0.4, 5: 0.5, 6: 0.6}, {"keep_latest": 2}, [3, 5, 6]),
-    # Once deleted is gone: 2 was not among the two best when 5 and 6 came, though it would be later.
+    # Once deleted is gone: 2 was not among the two best when 5 and 6 came, though it would be
+    # later.
     (
       {1: 0.5, 2: 0.6, 3: 0.7, 4: 0.8, 5: 0.1, 6: 0.2},
       {"keep_latest": 1, "keep_best": 2},

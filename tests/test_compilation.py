@@ -1,4 +1,5 @@
-"""Compiled programs on the disk: found again, never damaged, bounded, and done without where there is no room."""
+"""Compiled programs on the disk: found again, never damaged, bounded, and done without where there
+is no room."""
 
 import errno
 import os
@@ -24,7 +25,8 @@ print(float(result[0, 0]), events["cache_hits"], events["cache_misses"])
 
 @pytest.fixture
 def start(run_python, tmp_path):
-  """Runs PROGRAM with a cache folder of its own; returns its result, programs found and programs kept."""
+  """Runs PROGRAM with a cache folder of its own; returns its result, programs found and programs
+  kept."""
 
   def start(**environment):
     told = run_python(

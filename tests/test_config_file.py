@@ -60,7 +60,8 @@ def test_a_config_file_that_is_not_there_is_told_with_the_nearest(tmp_path):
 
 
 def test_the_config_of_a_run_is_read_as_data(tmp_path):
-  """So a run is trained again from its folder, whatever has become of the file that it was begun with."""
+  """So a run is trained again from its folder, whatever has become of the file that it was begun
+  with."""
   config = configs.resolve(imgclf.default_config())
   config.train.batch_size = 7
   path = tmp_path / "config.json"

@@ -1,4 +1,5 @@
-"""A train split that lives on the devices: the same examples, order and results as batches from the host."""
+"""A train split that lives on the devices: the same examples, order and results as batches from the
+host."""
 
 import json
 import signal
@@ -90,7 +91,8 @@ def test_a_call_may_take_the_order_of_another_seed(config):
 
 
 def test_several_steps_in_one_call_are_the_steps_one_by_one(config, tmp_path):
-  """With the log lines, evaluations and checkpoints where they would be, though no interval is a multiple."""
+  """With the log lines, evaluations and checkpoints where they would be, though no interval is a
+  multiple."""
   single = train(config, tmp_path / "single", resident=True, steps_per_call=1)
   several = train(config, tmp_path / "several", resident=True, steps_per_call=4)
   assert [(row["step"], row["split"]) for row in several] == [

@@ -194,7 +194,8 @@ def test_a_second_signal_ends_the_process_at_once_with_its_own_code(first, secon
 
 
 def test_a_signal_from_another_process_does_not_count_as_the_first_of_two():
-  """Else the scheduler's own, which reaches all processes, would be the second and lose the save."""
+  """Else the scheduler's own, which reaches all processes, would be the second and lose the
+  save."""
   body = """
   told = []
   interrupt.on_signal = told.append

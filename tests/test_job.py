@@ -1,4 +1,5 @@
-"""What processes tell each other, with the service's client as a dict: who is silent, who ended and why."""
+"""What processes tell each other, with the service's client as a dict: who is silent, who ended and
+why."""
 
 import json
 import os

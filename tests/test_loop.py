@@ -1,4 +1,5 @@
-"""The steps of a run where something goes wrong in them: divergence, bad steps, a stop in an evaluation."""
+"""The steps of a run where something goes wrong in them: divergence, bad steps, a stop in an
+evaluation."""
 
 import json
 import shutil
@@ -144,7 +145,8 @@ def test_bad_steps_are_left_out_and_counted(config, tmp_path, spoil, capsys):
     (6, 2),
   ]
   assert all(np.isfinite(row["loss"]) for row in rows(tmp_path))
-  # It changed nothing but the two counts: what is before and after it differs in two scalars by one.
+  # It changed nothing but the two counts: what is before and after it differs in two scalars by
+  # one.
   for bad in (2, 5):
     before, after = (saved_state(tmp_path, step)[1] for step in (bad - 1, bad))
     changed = [(a, b) for a, b in zip(before, after) if not np.array_equal(a, b)]
@@ -225,7 +227,8 @@ def test_a_stop_during_an_evaluation_is_made_up_for_and_changes_nothing(
 
 
 class _Watched:
-  """A metric on the device that takes note of being read, and of the steps that were under way then."""
+  """A metric on the device that takes note of being read, and of the steps that were under way
+  then."""
 
   def __init__(self, array, name, step, reads, dispatched):
     self._array, self._of, self._reads, self._dispatched = array, (name, step), reads, dispatched

@@ -131,7 +131,8 @@ def test_balanced_weights_are_scikit_learns():
 
 def test_effective_weights_go_with_the_effective_number_of_examples():
   labels = np.array([0] * 3 + [2])
-  # With beta 1/2 three examples count (1 - 1/8) / (1 - 1/2) = 7/4, and one counts 1: the weights go as 4/7 and 1.
+  # With beta 1/2 three examples count (1 - 1/8) / (1 - 1/2) = 7/4, and one counts 1: the weights go
+  # as 4/7 and 1.
   train = {"class_weights": "effective", "class_weights_beta": 0.5}
   found = losses.class_weights(labels, 3, train)
   np.testing.assert_allclose(found, np.array([4 / 7, 0, 1]) * 4 / (3 * 4 / 7 + 1), rtol=1e-6)

@@ -51,7 +51,8 @@ def test_a_file_of_several_pieces_has_the_digest_of_the_whole(tmp_path):
 def test_every_change_of_one_byte_anywhere_in_the_manifest_is_found(checkpoint):
   path = checkpoint / "manifest.json"
   data = path.read_bytes()
-  # All that JSON or Unicode could take for the same, or for another number, and one bit in each byte.
+  # All that JSON or Unicode could take for the same, or for another number, and one bit in each
+  # byte.
   others = {*b' \t\r\n"\\/{}[],:0123456789.-+eEaA\x00\x7f\x80\xc3\xff'}
   unfound = []
   with open(path, "r+b", buffering=0) as file:

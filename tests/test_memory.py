@@ -18,7 +18,8 @@ TRAIN, EVAL = "config.train.batch_size", "config.eval.batch_size"
 
 
 class Step:
-  """A step of which the compiler says what it takes: 700 bytes that stay, 1,600 that come and go."""
+  """A step of which the compiler says what it takes: 700 bytes that stay, 1,600 that come and
+  go."""
 
   def lower(self, *arguments):
     return self
@@ -87,7 +88,8 @@ def test_of_a_real_function_arguments_copies_and_results_count(limit):
     (600, 16, TRAIN, 1, 1, "take a smaller model or image size"),
     # Evaluation has no parts.
     (2000, 16, EVAL, 1, 1, f"set {EVAL} to 11 or less"),
-    # In two parts of 8, an example of the batch is 100 bytes all the same: 11, of which two parts take 10.
+    # In two parts of 8, an example of the batch is 100 bytes all the same: 11, of which two parts
+    # take 10.
     (2000, 16, TRAIN, 2, 1, f"set {TRAIN} to 10 or less, or keep it: accumulate_steps=4"),
     # Four devices have 16 of 64 each.
     (2000, 64, TRAIN, 1, 4, f"set {TRAIN} to 44 or less, or keep it: accumulate_steps=2"),
@@ -250,7 +252,8 @@ def test_a_run_that_does_not_fit_is_refused_and_what_it_is_told_leads_to_one_tha
     ).groups()
     assert int(batch) < 64
     told_parts.append(int(parts))
-  # What the parts leave is known once they were compiled, so more of them may be told a second time.
+  # What the parts leave is known once they were compiled, so more of them may be told a second
+  # time.
   assert 2 <= len(told_parts) <= 3 and told_parts == sorted(set(told_parts))
   assert max(taken[2:]) <= 0.6 * whole and len(taken) == 4
 

@@ -1,4 +1,5 @@
-"""The figures of an evaluation against scikit-learn, and against small examples worked out by hand."""
+"""The figures of an evaluation against scikit-learn, and against small examples worked out by
+hand."""
 
 import dataclasses
 from fractions import Fraction
@@ -87,7 +88,8 @@ def test_figures_equal_scikit_learn(n, classes, label_classes):
 
 
 def test_three_classes_worked_out_by_hand():
-  # Truth against prediction: cat 2 right, 1 called dog; dog 1 right; owl never right, called cat once.
+  # Truth against prediction: cat 2 right, 1 called dog; dog 1 right; owl never right, called cat
+  # once.
   rows = predictions(
     [0, 0, 0, 1, 2],
     [0, 0, 1, 1, 0],
@@ -243,7 +245,8 @@ def test_all_values_are_plain_python():
 
 
 def test_an_image_that_could_not_be_read_is_a_wrong_answer_and_stays_in_n():
-  """By hand: of 5 examples 2 are right; of class 1, with 3 examples, one is right and one unreadable."""
+  """By hand: of 5 examples 2 are right; of class 1, with 3 examples, one is right and one
+  unreadable."""
   found = metrics.figures(
     predictions([0, 0, 1, 1, 1], [0, 1, 1, 0, -1], loss=[1, 1, 1, 1, 99], in_top5=[True] * 5),
     ["cat", "dog"],

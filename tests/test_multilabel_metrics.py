@@ -23,7 +23,10 @@ def answers(label, logits, **columns):
 
 
 def drawn(n=200, classes=6, decimals=1, seed=0):
-  """Logits that know something of the labels; few decimals make many ties. The last class is on no image."""
+  """Logits that know something of the labels; few decimals make many ties.
+
+  The last class is on no image.
+  """
   rng = np.random.default_rng(seed)
   label = rng.random((n, classes)) < np.linspace(0.05, 0.6, classes)
   label[:, -1] = False

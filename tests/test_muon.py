@@ -47,7 +47,8 @@ def published(gradient, steps=5):
 
 
 def test_banks_of_one_shape_and_of_others_are_each_what_they_are_alone():
-  """Two of 4 inputs by 6 outputs, one of 6 by 4, which is that shape once it is turned, and one of 3 by 3."""
+  """Two of 4 inputs by 6 outputs, one of 6 by 4, which is that shape once it is turned, and one of
+  3 by 3."""
   shapes = {"a": (2, 2, 6), "b": (4, 6), "c": (6, 4), "d": (1, 3, 3)}
   banks = {name: normal(*shape, seed=i) for i, (name, shape) in enumerate(shapes.items())}
   with jax.enable_x64(True):

@@ -118,7 +118,8 @@ def test_step_factor_and_boundaries_are_the_configs():
     "step", 100, 0, schedule__step_factor=0.5, schedule__step_boundaries=(0.025, 0.07)
   )
   values = [float(schedule(step)) / 0.4 for step in range(10)]
-  # 0.025 of 100 steps is rounded up to 3; 0.07 of 100 is 7, though floating point says a little more.
+  # 0.025 of 100 steps is rounded up to 3; 0.07 of 100 is 7, though floating point says a little
+  # more.
   np.testing.assert_allclose(values, [1] * 3 + [0.5] * 4 + [0.25] * 3, rtol=1e-6)
 
 
@@ -357,7 +358,8 @@ def test_lion_is_the_papers():
   first = {"kernel": np.array([[2.0, -1.0]]), "bias": np.array([0.0])}
   second = {"kernel": np.array([[-8.0, 20.0]]), "bias": np.array([-3.0])}
   after = run(config, params, [first, second])
-  # Signs of 0.2, -0.1; then, with m = 1, -0.5: of 0.9 - 0.8 and -0.45 + 2. Decay is 0.1 * 0.5 of the weight.
+  # Signs of 0.2, -0.1; then, with m = 1, -0.5: of 0.9 - 0.8 and -0.45 + 2. Decay is 0.1 * 0.5 of
+  # the weight.
   expected = [[(1 - 0.1 - 0.05) * 0.95 - 0.1, (1 + 0.1 - 0.05) * 0.95 - 0.1]]
   np.testing.assert_allclose(after["kernel"], expected, rtol=1e-12)
   np.testing.assert_allclose(after["bias"], [1 + 0.1], rtol=1e-12)  # a sign of nothing is 0
@@ -539,7 +541,8 @@ def test_a_rule_is_held_against_the_parameters():
 
 
 def published_muon(bank, gradients, rate, momentum=0.0):
-  """airbench94_muon.py's update of one bank, in float64: norm sqrt(outputs), then three Newton-Schulz steps."""
+  """airbench94_muon.py's update of one bank, in float64: norm sqrt(outputs), then three
+  Newton-Schulz steps."""
   outputs = bank.shape[-1]
   average = 0.0
   for gradient in gradients:

@@ -1,4 +1,5 @@
-"""CSV, JSON Lines and Parquet hold the same predictions, each in its layout; what is half written is not there."""
+"""CSV, JSON Lines and Parquet hold the same predictions, each in its layout; what is half written
+is not there."""
 
 import csv
 import json

@@ -43,7 +43,8 @@ def config():
 
 
 def pictures(page, lines):
-  """The pictures of a sheet, [rows, columns, 16, 16, 3]; they were enlarged six times to 96 pixels."""
+  """The pictures of a sheet, [rows, columns, 16, 16, 3]; they were enlarged six times to 96
+  pixels."""
   pixels = np.asarray(page)
   rows = [17 + row * (100 + 13 * lines) for row in range(8)]
   columns = [4 + 100 * column for column in range(8)]
@@ -61,7 +62,8 @@ def test_a_row_is_the_plain_example_and_then_what_the_steps_see(config):
   for row, record in zip(found, records):
     plain = np.zeros((16, 16, 3)) if record.name == "7" else images.decode(record.data, "")
     np.testing.assert_array_equal(row[0], plain)
-  # The first version is what the loader gives to the first step: without a flip there is nothing else.
+  # The first version is what the loader gives to the first step: without a flip there is nothing
+  # else.
   first = train_batches(Noise(), config, on_error=lambda error, name: None)[0]["image"][:8]
   readable = [record.name != "7" for record in records]
   np.testing.assert_array_equal(found[readable, 1], first[readable])

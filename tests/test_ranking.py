@@ -30,7 +30,8 @@ def test_areas_are_scikit_learns(arguments):
 
 
 def test_areas_by_hand():
-  """Scores 4 3 2 2 1 of + - + - +: precisions 1, 2/4 (with its tie), 3/5; of six pairs 3 right, 1 tied."""
+  """Scores 4 3 2 2 1 of + - + - +: precisions 1, 2/4 (with its tie), 3/5; of six pairs 3 right, 1
+  tied."""
   ranked = ranking.rank(np.array([4, 3, 2, 2, 1]), np.array([True, False, True, False, True]))
   assert ranking.average_precision(ranked) == pytest.approx((1 + 2 / 4 + 3 / 5) / 3)
   assert ranking.roc_auc(ranked) == pytest.approx((2 + 0.5) / 6)
@@ -53,7 +54,8 @@ def test_what_is_drawn_lies_on_scikit_learns_curves(arguments):
   assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
   false, true, _ = reference.roc_curve(positive, scores, drop_intermediate=False)
   for point in zip(x, y):
-    # Between two scores of positive examples the reference has more points, on the same straight lines.
+    # Between two scores of positive examples the reference has more points, on the same straight
+    # lines.
     assert np.hypot(false - point[0], true - point[1]).min() < 1e-9 or np.any(
       np.isclose(true, point[1])
     )

@@ -1,4 +1,5 @@
-"""README.md and CONTRIBUTING.md hold: their commands, names, numbers and examples are those of the code."""
+"""README.md and CONTRIBUTING.md hold: their commands, names, numbers and examples are those of the
+code."""
 
 import importlib
 import pathlib

@@ -62,6 +62,6 @@ def test_a_network_is_told_by_its_work_and_what_it_keeps(roofline, monkeypatch, 
   assert before.startswith("flax's batch norm: kept an image: bfloat16 ")
   assert "float32" in before
   assert after.startswith("as it is: kept an image: bfloat16 ")
-  # Forward and two gradients of torchvision's 0.402 billion multiply-adds, two operations each; its convolutions in
-  # groups are counted as such.
+  # Forward and two gradients of torchvision's 0.402 billion multiply-adds, two operations each; its
+  # convolutions in groups are counted as such.
   assert work.startswith("2.4 GFLOP an image")

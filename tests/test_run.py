@@ -1,4 +1,5 @@
-"""A restored run answers for what a notebook has: as evaluation would, compiled once, whatever the number."""
+"""A restored run answers for what a notebook has: as evaluation would, compiled once, whatever the
+number."""
 
 import dataclasses
 import io

@@ -13,7 +13,8 @@ from imgclf.errors import UserError
 
 
 def written(path, entries):
-  """A file by the format's own description: the header's length, the header, the bytes of the arrays."""
+  """A file by the format's own description: the header's length, the header, the bytes of the
+  arrays."""
   header, data = {}, b""
   for name, (kind, shape, raw) in entries.items():
     header[name] = {

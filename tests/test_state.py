@@ -27,7 +27,8 @@ def config(small_config, monkeypatch):
   config.dataset.resident = True
   config.augment.update(crop_padding=1, flip=True, flip_alternate=True, rotation=0.0)
   config.model.name = "airbench94"
-  # Which filters answer to grey's empty directions depends on the processor; at ten times the rate some diverge.
+  # Which filters answer to grey's empty directions depends on the processor; at ten times the rate
+  # some diverge.
   config.optimizer.update(
     name="muon", learning_rate=0.01, muon_unit_filters=True, muon_rest="sgd", nesterov=True
   )
@@ -38,7 +39,8 @@ def config(small_config, monkeypatch):
 
 
 def kernels(workdir, step):
-  """The filters of the first layer in the state of a checkpoint: among the parameters, and in their averages."""
+  """The filters of the first layer in the state of a checkpoint: among the parameters, and in their
+  averages."""
   return [leaf for leaf in saved_state(workdir, step)[1] if leaf.shape == (2, 2, 3, 24)]
 
 
@@ -65,7 +67,8 @@ def test_a_run_starts_from_its_images_and_a_resumed_one_from_its_checkpoint(
   assert len(found) == 4
   for filters in found:
     np.testing.assert_array_equal(filters, found[0])
-  # The digits are grey, so that many eigenvalues are 0 and the filters of those are any; but not what all answer.
+  # The digits are grey, so that many eigenvalues are 0 and the filters of those are any; but not
+  # what all answer.
   covariance = patch_covariance(config)
   filters = found[0].reshape(12, 24)[:, :12].astype(np.float64)
   values = np.linalg.eigvalsh(covariance)
@@ -100,7 +103,8 @@ def test_evaluation_and_prediction_look_at_the_views_that_training_did(
 
 
 def test_no_images_no_weights(config, tmp_path, monkeypatch):
-  """Where training leaves bad images out, the first weights do as well, and there must be a good one."""
+  """Where training leaves bad images out, the first weights do as well, and there must be a good
+  one."""
   for name, colour in (("dark", 10), ("light", 200)):
     folder = tmp_path / "set" / name
     folder.mkdir(parents=True)

@@ -147,10 +147,11 @@ def test_remat_keeps_less_for_the_gradient(monkeypatch):
   for remat in ("none", "elementwise", "blocks"):
     config.model.remat = remat
     kept[remat] = kept_for_the_gradient(config, monkeypatch)
-  # The results of the 20 convolutions of He et al. 2015, table 1, 2.48 million, two bytes each. And the images.
+  # The results of the 20 convolutions of He et al. 2015, table 1, 2.48 million, two bytes each. And
+  # the images.
   assert kept["elementwise"] == pytest.approx(2 * 2.484 + 2 * 0.151, rel=0.02)
-  # What goes from block to block: three times 56 px of 64 channels, and so on; of the stem its convolution's result and, of
-  # the maxima, the place of each; the images.
+  # What goes from block to block: three times 56 px of 64 channels, and so on; of the stem its
+  # convolution's result and, of the maxima, the place of each; the images.
   between = 2 * (3 * 0.2007 + 2 * 0.1004 + 2 * 0.0502 + 0.0251)
   assert kept["blocks"] == pytest.approx(between + 2 * 0.803 + 0.2007 + 2 * 0.151, rel=0.02)
   assert kept["blocks"] < kept["elementwise"] < 0.8 * kept["none"]
@@ -334,7 +335,8 @@ def test_features_are_handed_out_only_where_they_are_asked_for():
 
 @pytest.mark.parametrize(("tta", "shifts"), [("flip", [1]), ("flip_translate", [1, 0, 2])])
 def test_test_time_augmentation_is_the_weighted_mean_of_explicit_views(tta, shifts):
-  """Weights of Jordan 2024: half for what is not shifted, a quarter for each shift; half of it for each mirror image."""
+  """Weights of Jordan 2024: half for what is not shifted, a quarter for each shift; half of it for
+  each mirror image."""
   config = lenet_config()
   model, begin, _ = make(config)
   rng = np.random.default_rng(0)
@@ -362,8 +364,8 @@ def test_test_time_augmentation_is_the_weighted_mean_of_explicit_views(tta, shif
   assert np.abs(p - judged(batch["image"])["probabilities"]).max() > 1e-3
 
 
-# Two updates of a network with batch norm (resnet18; airbench94 by Muon) or dropout (cnn) and random augmentation, in
-# a fresh process.
+# Two updates of a network with batch norm (resnet18; airbench94 by Muon) or dropout (cnn) and
+# random augmentation, in a fresh process.
 PARITY = """
 import json, sys
 import jax, numpy as np

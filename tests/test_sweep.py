@@ -38,7 +38,8 @@ def test_smoothing_is_late_nowhere():
 
 
 def falling_at(rate, rates):
-  """A loss that falls from 2 to 1 around a rate, most steeply at it, and rises from a hundred times it on."""
+  """A loss that falls from 2 to 1 around a rate, most steeply at it, and rises from a hundred times
+  it on."""
   decades = np.log10(rates / rate)
   return 2 - 1 / (1 + np.exp(-4 * decades)) + 3 / (1 + np.exp(-6 * (decades - 2.5)))
 

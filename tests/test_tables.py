@@ -196,12 +196,14 @@ def test_lines_are_never_wrapped():
 def test_shortening_counts_screen_columns():
   assert tables.shorten("abcdef", 6) == "abcdef"
   assert tables.shorten("abcdefg", 6) == "abc..."
-  # Each of these characters is two columns wide: one fits beside the dots, and half of the next does not.
+  # Each of these characters is two columns wide: one fits beside the dots, and half of the next
+  # does not.
   assert tables.shorten("\u9f20\u9f20\u9f20\u9f20", 6) == "\u9f20..."
 
 
 def test_the_parameter_table_counts_lenet5():
-  # LeCun et al. 1998, fully connected form: 156 + 2,416 + 48,120 + 10,164 + 850 = 61,706 parameters.
+  # LeCun et al. 1998, fully connected form: 156 + 2,416 + 48,120 + 10,164 + 850 = 61,706
+  # parameters.
   shapes = {
     "conv1": {"kernel": array(5, 5, 1, 6), "bias": array(6)},
     "conv2": {"kernel": array(5, 5, 6, 16), "bias": array(16)},

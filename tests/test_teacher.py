@@ -1,4 +1,5 @@
-"""A run that another run teaches: what it learns, what it refuses, and that it goes on with the same teacher."""
+"""A run that another run teaches: what it learns, what it refuses, and that it goes on with the
+same teacher."""
 
 import dataclasses
 import json
@@ -39,7 +40,8 @@ def taught_by(folder, digits_dir, **fields):
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory, trained, digits_dir):
-  """A run of four steps that the session's run has taught, and the folder of the teacher; tests copy both."""
+  """A run of four steps that the session's run has taught, and the folder of the teacher; tests
+  copy both."""
   folder = tmp_path_factory.mktemp("teacher") / "run"
   shutil.copytree(trained, folder)
   workdir = tmp_path_factory.mktemp("student") / "run"

@@ -32,8 +32,8 @@ __all__ = [
   "views",
 ]
 
-# Each operation draws from its own stream, so that switching one on leaves the others' draws as they
-# were. The numbers are part of what makes a run repeatable: add new ones, never renumber.
+# Each operation draws from its own stream, so that switching one on leaves the others' draws as
+# they were. The numbers are part of what makes a run repeatable: add new ones, never renumber.
 _FLIP, _ROTATION, _AFFINE, _POLICY, _JITTER, _GREYSCALE, _BLUR = range(7)
 _ERASING, _CUTOUT, _MIX, _SHIFT = range(7, 11)
 
@@ -51,8 +51,9 @@ def train_transform(
 ) -> jax.Array:
   """Augments and normalises a training batch by those operations that are on.
 
-  Shift of the padded image; flip; rotation, translation, scale and shear in one; policy; colour jitter;
-  greyscale; blur; normalisation; erasing; cutout; mixing. Where the field's recipes have an order it is timm's.
+  Shift of the padded image; flip; rotation, translation, scale and shear in one; policy; colour
+  jitter; greyscale; blur; normalisation; erasing; cutout; mixing. Where the field's recipes have an
+  order it is timm's.
 
   Args:
     images: [batch, height, width, 3] uint8.
@@ -60,7 +61,8 @@ def train_transform(
     augment_config: the section `augment` of a validated config.
     dtype: type of the result. The computation is in float32, or in float64 where this is.
     mix: what `draw_mix` returned; none: nothing is mixed.
-    mirrored: [batch] bool, which images are mirrored where `flip_alternate` is on; none: a coin each.
+    mirrored: [batch] bool, which images are mirrored where `flip_alternate` is on; none: a coin
+      each.
 
   Returns:
     [batch, height, width, 3] of `dtype`, normalised.
@@ -173,7 +175,8 @@ def _move(images: jax.Array, keys: jax.Array, options: Mapping) -> jax.Array:
 
 
 def _to_float(images: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
-  # bfloat16 has too few bits for 256 levels: operations compute in float32 and round once, at the end.
+  # bfloat16 has too few bits for 256 levels: operations compute in float32 and round once, at the
+  # end.
   return images.astype(jnp.promote_types(dtype, jnp.float32))
 
 

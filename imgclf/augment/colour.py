@@ -1,4 +1,5 @@
-"""Colour of whole batches as Pillow's ImageEnhance defines it, but not cut to whole levels; grey and blur.
+"""Colour of whole batches as Pillow's ImageEnhance defines it, but not cut to whole levels; grey
+and blur.
 
 Images are [batch, height, width, 3] floats from 0 to 255, and so are the results.
 """
@@ -57,8 +58,9 @@ def hue(images: jax.Array, turns: jax.Array) -> jax.Array:
   value = jnp.max(images, axis=-1)
   chroma = value - jnp.min(images, axis=-1)
   divisor = jnp.where(chroma > 0, chroma, 1)
-  # In sixths of a turn: 0 red, 2 green, 4 blue. Not by equality with the greatest: XLA may work a channel out twice,
-  # with a last bit that differs. Where two are all but equal, both of their formulas are right.
+  # In sixths of a turn: 0 red, 2 green, 4 blue. Not by equality with the greatest: XLA may work a
+  # channel out twice, with a last bit that differs. Where two are all but equal, both of their
+  # formulas are right.
   sixths = jnp.where(
     (red >= green) & (red >= blue),
     (green - blue) / divisor,
@@ -76,15 +78,18 @@ def hue(images: jax.Array, turns: jax.Array) -> jax.Array:
 def random_jitter(
   images: jax.Array, keys: jax.Array, strengths: tuple[float, float, float, float]
 ) -> jax.Array:
-  """Changes brightness, contrast, saturation and hue, each by a uniform draw (as torchvision's ColorJitter).
+  """Changes brightness, contrast, saturation and hue, each by a uniform draw (as torchvision's
+  ColorJitter).
 
-  In this order for all images, where torchvision draws one: up to what is cut at 0 and 255, brightness, contrast
-  and saturation give the same in any order, and an order of its own would cost each image all four in each place.
+  In this order for all images, where torchvision draws one: up to what is cut at 0 and 255,
+  brightness, contrast and saturation give the same in any order, and an order of its own would cost
+  each image all four in each place.
 
   Args:
     images: the images.
     keys: [batch] typed PRNG keys.
-    strengths: of the four; the first three are factors in [max(0, 1 - x), 1 + x], hue is in [-x, x] turns.
+    strengths: of the four; the first three are factors in [max(0, 1 - x), 1 + x], hue is in [-x, x]
+      turns.
   """
   for number, (change, strength) in enumerate(
     zip((brightness, contrast, saturation), strengths, strict=False)
@@ -111,7 +116,8 @@ def random_greyscale(images: jax.Array, keys: jax.Array, probability: float) -> 
 def random_blur(
   images: jax.Array, keys: jax.Array, probability: float, sigma: Sequence[float]
 ) -> jax.Array:
-  """Blurs each image with this probability, by a Gaussian whose deviation is uniform (Chen et al. 2020, A).
+  """Blurs each image with this probability, by a Gaussian whose deviation is uniform (Chen et al.
+  2020, A).
 
   Args:
     images: the images.
@@ -140,7 +146,8 @@ def blur(images: jax.Array, sigmas: jax.Array, reach: int) -> jax.Array:
   for axis in (1, 2):
     padding = [(reach, reach) if i == axis else (0, 0) for i in range(4)]
     padded = jnp.pad(images, padding, mode="edge")
-    # Sums of shifted images, which XLA fuses: a convolution with a kernel for each image is a slow path.
+    # Sums of shifted images, which XLA fuses: a convolution with a kernel for each image is a slow
+    # path.
     images = sum(  # type: ignore[assignment]
       weights[:, k, None, None, None]
       * jax.lax.slice_in_dim(padded, k, k + images.shape[axis], axis=axis)
@@ -150,7 +157,8 @@ def blur(images: jax.Array, sigmas: jax.Array, reach: int) -> jax.Array:
 
 
 def smooth(images: jax.Array) -> jax.Array:
-  """Returns Pillow's `ImageFilter.SMOOTH`: weights 1, and 5 in the centre, over 13; edge pixels stay.
+  """Returns Pillow's `ImageFilter.SMOOTH`: weights 1, and 5 in the centre, over 13; edge pixels
+  stay.
 
   What `ImageEnhance.Sharpness` blends an image with.
   """
@@ -163,7 +171,9 @@ def smooth(images: jax.Array) -> jax.Array:
 
 
 def _uniform(keys: jax.Array, number: int, low: float, high: float) -> jax.Array:
-  """One draw for each key from its branch of this number, [batch] float32 whatever the images' type."""
+  """One draw for each key from its branch of this number, [batch] float32 whatever the images'
+  type.
+  """
   return jax.vmap(
     lambda key: jax.random.uniform(jax.random.fold_in(key, number), (), jnp.float32, low, high)
   )(keys)

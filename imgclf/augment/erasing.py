@@ -6,7 +6,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-# Rectangles that are drawn for an image until one fits, as timm and torchvision do; the paper draws on for ever.
+# Rectangles that are drawn for an image until one fits, as timm and torchvision do; the paper draws
+# on for ever.
 _ATTEMPTS = 10
 
 
@@ -19,10 +20,12 @@ def random_erasing(
   area: Sequence[float],
   ratio: Sequence[float],
 ) -> jax.Array:
-  """Erases a rectangle of each image with this probability (Zhong et al. 2017, arXiv:1708.04896, algorithm 1).
+  """Erases a rectangle of each image with this probability (Zhong et al. 2017, arXiv:1708.04896,
+  algorithm 1).
 
-  The rectangle is drawn as in timm: the area is uniform, height / width log-uniform, the place uniform; of ten
-  such draws the first whose rectangle is smaller than the image counts, and without one nothing is erased.
+  The rectangle is drawn as in timm: the area is uniform, height / width log-uniform, the place
+  uniform; of ten such draws the first whose rectangle is smaller than the image counts, and without
+  one nothing is erased.
 
   Args:
     images: [batch, height, width, 3] floats, normalised: mean 0, deviation 1.
@@ -62,7 +65,8 @@ def random_erasing(
 
 
 def cutout(images: jax.Array, keys: jax.Array, side: int) -> jax.Array:
-  """Sets a square of each image to 0, the mean colour (DeVries & Taylor 2017, arXiv:1708.04552, section 3.2).
+  """Sets a square of each image to 0, the mean colour (DeVries & Taylor 2017, arXiv:1708.04552,
+  section 3.2).
 
   Its centre is any pixel with the same probability, so that it may lie partly outside.
 

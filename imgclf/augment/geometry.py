@@ -1,7 +1,7 @@
 """Flips and affine maps of whole batches: one warp, by one matrix an image.
 
-All that moves pixels is a matrix for `warp`, so that any of rotation, shear, scale and shift, and any mixture of
-them in a batch, costs one interpolation.
+All that moves pixels is a matrix for `warp`, so that any of rotation, shear, scale and shift, and
+any mixture of them in a batch, costs one interpolation.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 def random_shift(images: jax.Array, keys: jax.Array, padding: int) -> jax.Array:
   """Shifts each image by up to `padding` pixels each way; what comes into view is its mirror image.
 
-  All (2 * padding + 1)^2 shifts are equally likely (He et al. 2015, https://arxiv.org/abs/1512.03385, section
-  4.2, with reflection for zeros). Equals padding by reflection and a random crop.
+  All (2 * padding + 1)^2 shifts are equally likely (He et al. 2015,
+  https://arxiv.org/abs/1512.03385, section 4.2, with reflection for zeros). Equals padding by
+  reflection and a random crop.
 
   Args:
     images: [batch, height, width, 3] of any type, which the result keeps.
@@ -112,7 +113,8 @@ def affine(
   radians = angles * (math.pi / 180)
   cos, sin = jnp.cos(radians), jnp.sin(radians)
   slope = jnp.tan(jnp.asarray(shear, angles.dtype) * (math.pi / 180))
-  # From the result back to the image: the rotation backwards, with y pointing down, then the shear backwards.
+  # From the result back to the image: the rotation backwards, with y pointing down, then the shear
+  # backwards.
   back = jnp.stack(
     [jnp.stack([cos - slope * sin, -sin - slope * cos], -1), jnp.stack([sin, cos], -1)], -2
   )
@@ -125,10 +127,11 @@ def affine(
 
 
 def rotate(images: jax.Array, angles: jax.Array) -> jax.Array:
-  """Rotates each image about its centre; the size stays, and corners take the nearest pixel of the edge.
+  """Rotates each image about its centre; the size stays, and corners take the nearest pixel of the
+  edge.
 
-  A fixed colour would fit either photographs (the mean) or drawings (their background); the edge is close to
-  both.
+  A fixed colour would fit either photographs (the mean) or drawings (their background); the edge is
+  close to both.
 
   Args:
     images: [batch, height, width, 3] floats.
@@ -140,9 +143,9 @@ def rotate(images: jax.Array, angles: jax.Array) -> jax.Array:
 def warp(images: jax.Array, matrices: jax.Array, fill: Sequence[float] | None = None) -> jax.Array:
   """Maps each image by a matrix, with bilinear interpolation; the size stays.
 
-  The same as Pillow's `Image.transform(size, AFFINE, matrix, BILINEAR)`, but that results are not cut to whole
-  levels. Pixel (x, y) of the result, whose centre is at (x + 1/2, y + 1/2), shows the place
-  `matrix @ (x + 1/2, y + 1/2, 1)` of the image.
+  The same as Pillow's `Image.transform(size, AFFINE, matrix, BILINEAR)`, but that results are not
+  cut to whole levels. Pixel (x, y) of the result, whose centre is at (x + 1/2, y + 1/2), shows the
+  place `matrix @ (x + 1/2, y + 1/2, 1)` of the image.
 
   Args:
     images: [batch, height, width, 3] of any type.
@@ -159,7 +162,8 @@ def warp(images: jax.Array, matrices: jax.Array, fill: Sequence[float] | None = 
 
   def warp_one(image, matrix):
     (a, b, c), (d, e, f) = matrix
-    # Clipped before they become integers: a far place would be beyond int32, and the edge is the answer there.
+    # Clipped before they become integers: a far place would be beyond int32, and the edge is the
+    # answer there.
     source_x = jnp.clip(a * x + b * y + c, -1, width + 1) - 0.5
     source_y = jnp.clip(d * x + e * y + f, -1, height + 1) - 0.5
     left, top = jnp.floor(source_x), jnp.floor(source_y)

@@ -1,8 +1,9 @@
-"""Point operations on 8-bit images as tables: what becomes of each of the 256 levels, in each channel.
+"""Point operations on 8-bit images as tables: what becomes of each of the 256 levels, in each
+channel.
 
-Each returns [batch, 3, 256] floats, whole numbers from 0 to 255, and is Pillow's ImageOps or ImageEnhance
-operation of its name. A table costs 768 numbers an image, so that a batch in which every image has another
-operation pays for all tables and for one lookup.
+Each returns [batch, 3, 256] floats, whole numbers from 0 to 255, and is Pillow's ImageOps or
+ImageEnhance operation of its name. A table costs 768 numbers an image, so that a batch in which
+every image has another operation pays for all tables and for one lookup.
 """
 
 import jax
@@ -45,8 +46,9 @@ def histograms(images: jax.Array) -> jax.Array:
     places = jnp.arange(batch * 3)[:, None] * 256 + levels.reshape(batch * 3, -1)
     counts = jnp.zeros(batch * 3 * 256, jnp.int32)
     return counts.at[places].add(1, mode="promise_in_bounds").reshape(_SHAPE)
-  # Atomic additions to so few addresses queue up on accelerators. A level is a high and a low half of 4 bits, and
-  # the counts of all pairs are a matrix product of 0s and 1s, exact in float32 up to 2^24 pixels.
+  # Atomic additions to so few addresses queue up on accelerators. A level is a high and a low half
+  # of 4 bits, and the counts of all pairs are a matrix product of 0s and 1s, exact in float32 up to
+  # 2^24 pixels.
   halves = jnp.arange(16, dtype=jnp.uint8)
   high = (levels[..., None] >> 4 == halves).astype(jnp.bfloat16)
   low = (levels[..., None] & 15 == halves).astype(jnp.bfloat16)
@@ -70,7 +72,8 @@ def posterize(bits: jax.Array) -> jax.Array:
   Args:
     bits: [batch] floats, whole numbers; those beyond 0 and 8 count as these.
   """
-  # Cut, or the value of another operation would make an infinite table here, which not even a factor of 0 undoes.
+  # Cut, or the value of another operation would make an infinite table here, which not even a
+  # factor of 0 undoes.
   step = jnp.exp2(8 - jnp.clip(bits, 0, 8))[:, None, None]
   return jnp.floor(identity(len(bits)) / step) * step
 

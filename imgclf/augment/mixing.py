@@ -1,8 +1,8 @@
 """Mixup and cutmix: each example with its partner, and what share of it is left.
 
-The partner of the example in position q of the global batch is that in position q XOR 1. So whoever has an example
-has its partner, on any number of devices, as long as each device has an even number of examples that stand
-together, beginning at an even position.
+The partner of the example in position q of the global batch is that in position q XOR 1. So whoever
+has an example has its partner, on any number of devices, as long as each device has an even number
+of examples that stand together, beginning at an even position.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,8 @@ class Mix(NamedTuple):
   """How each example of a batch is mixed with its partner.
 
   Attributes:
-    weight: [batch] float32, share of the example itself, and so of its label; the rest is the partner's.
+    weight: [batch] float32, share of the example itself, and so of its label; the rest is the
+      partner's.
     cut: [batch] bool: a rectangle is the partner's; else all pixels are a weighted sum.
     start: [batch, 2] int32, top and left of the rectangle, in pixels.
     end: [batch, 2] int32, bottom and right, outside of it.
@@ -67,7 +68,9 @@ def draw(
 
 
 def _draw_one(key: jax.Array, size: Sequence[int], augment_config: Mapping) -> Mix:
-  """One draw: mixup by a share (Zhang et al. 2017), or cutmix by a rectangle (Yun et al. 2019), or neither."""
+  """One draw: mixup by a share (Zhang et al. 2017), or cutmix by a rectangle (Yun et al. 2019), or
+  neither.
+  """
   mixup, cutmix = augment_config["mixup"], augment_config["cutmix"]
   whether, which, share, place = jax.random.split(key, 4)
   mixed = jax.random.uniform(whether, (), jnp.float32) < augment_config["mix_probability"]
@@ -92,10 +95,11 @@ def _draw_one(key: jax.Array, size: Sequence[int], augment_config: Mapping) -> M
 
 
 def _beta(key: jax.Array, alpha: float) -> jax.Array:
-  """Draws from Beta(alpha, alpha), a float32 scalar, by a table of its quantiles, linear between them.
+  """Draws from Beta(alpha, alpha), a float32 scalar, by a table of its quantiles, linear between
+  them.
 
-  `jax.random.beta` draws until it accepts: a loop in the step, which a GPU can't record as one command, and five
-  seconds of compilation. This distribution function is exact at 4,097 places.
+  `jax.random.beta` draws until it accepts: a loop in the step, which a GPU can't record as one
+  command, and five seconds of compilation. This distribution function is exact at 4,097 places.
   """
   from scipy import special  # a quarter of a second, and few runs mix
 
@@ -106,7 +110,9 @@ def _beta(key: jax.Array, alpha: float) -> jax.Array:
 
 
 def partners(rows: jax.Array) -> jax.Array:
-  """Returns the rows of a batch with the two of each pair exchanged: row q XOR 1 in place of row q."""
+  """Returns the rows of a batch with the two of each pair exchanged: row q XOR 1 in place of row
+  q.
+  """
   return jnp.flip(rows.reshape(-1, 2, *rows.shape[1:]), axis=1).reshape(rows.shape)
 
 

@@ -1,9 +1,10 @@
 """One operation of a policy for each image of a batch, whichever each has, for the price of one.
 
-`lax.switch` under `jax.vmap` would compute all fifteen for every image. Here those that move pixels are one warp by
-a matrix an image, those that look at one level are one lookup in a table an image, and the other two, saturation
-and sharpness, are a blend with the grey or the smoothed image. The reads of an image are one for what the tables
-rest on and one for all else, which XLA fuses; between operations it is uint8.
+`lax.switch` under `jax.vmap` would compute all fifteen for every image. Here those that move pixels
+are one warp by a matrix an image, those that look at one level are one lookup in a table an image,
+and the other two, saturation and sharpness, are a blend with the grey or the smoothed image. The
+reads of an image are one for what the tables rest on and one for all else, which XLA fuses; between
+operations it is uint8.
 """
 
 from collections.abc import Sequence
@@ -24,16 +25,17 @@ NUMBER = {name: number for number, name in enumerate(NAMES)}
 def apply(
   images: jax.Array, operations: jax.Array, values: jax.Array, fill: Sequence[float]
 ) -> jax.Array:
-  """Applies to each image its operation, as Pillow does but for rounding where Pillow cuts to whole levels.
+  """Applies to each image its operation, as Pillow does but for rounding where Pillow cuts to whole
+  levels.
 
   Args:
     images: [batch, height, width, 3] uint8.
     operations: [batch] int32, places in `NAMES`.
-    values: [batch] float32, the operation's strength:
-      posterize: bits that stay; solarize: threshold; solarize_add: what is added below 128;
-      brightness, contrast, saturation, sharpness: factor, 1 for no change;
-      rotate: degrees counter-clockwise; shear_x, shear_y: pixels of shift a pixel, from the top left corner;
-      translate_x, translate_y: pixels that the image moves to the left, up. The others have none.
+    values: [batch] float32, the operation's strength: posterize: bits that stay; solarize:
+      threshold; solarize_add: what is added below 128; brightness, contrast, saturation, sharpness:
+      factor, 1 for no change; rotate: degrees counter-clockwise; shear_x, shear_y: pixels of shift
+      a pixel, from the top left corner; translate_x, translate_y: pixels that the image moves to
+      the left, up. The others have none.
     fill: colour of what comes into view.
 
   Returns:
@@ -59,7 +61,9 @@ def _levels(images: jax.Array) -> jax.Array:
 
 
 def _matrices(shape: Sequence[int], operations: jax.Array, values: jax.Array) -> jax.Array:
-  """The matrix of each image for `geometry.warp`: that of no change where its operation moves nothing."""
+  """The matrix of each image for `geometry.warp`: that of no change where its operation moves
+  nothing.
+  """
 
   def value_of(name: str) -> jax.Array:
     return jnp.where(operations == NUMBER[name], values, 0)
@@ -75,7 +79,9 @@ def _matrices(shape: Sequence[int], operations: jax.Array, values: jax.Array) ->
 
 
 def _tables(images: jax.Array, operations: jax.Array, values: jax.Array) -> jax.Array:
-  """The table of each image for `lookup.look_up`: that of no change where its operation has none."""
+  """The table of each image for `lookup.look_up`: that of no change where its operation has
+  none.
+  """
   batch = len(images)
   tables = {
     "identity": lookup.identity(batch),
@@ -90,8 +96,8 @@ def _tables(images: jax.Array, operations: jax.Array, values: jax.Array) -> jax.
   }
   numbers = jnp.array([NUMBER[name] for name in tables])
   place = jnp.argmax(operations[:, None] == numbers, axis=1)  # 0, identity, where there is none
-  # Chosen by a product with 0s and 1s: XLA would fold any other choice into the lookup and work a table's entry
-  # out anew for each pixel, which doubled the time of an operation on CPUs.
+  # Chosen by a product with 0s and 1s: XLA would fold any other choice into the lookup and work a
+  # table's entry out anew for each pixel, which doubled the time of an operation on CPUs.
   chosen = jax.nn.one_hot(place, len(tables), dtype=jnp.float32)
   return jnp.einsum(
     "bt,tbcl->bcl", chosen, jnp.stack(list(tables.values())), precision=jax.lax.Precision.HIGHEST

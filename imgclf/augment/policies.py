@@ -24,8 +24,8 @@ TRIVIALAUGMENT = (
   *("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness"),
   *("saturation", "contrast", "sharpness", "posterize", "solarize", "autocontrast", "equalize"),
 )
-# Cubuk et al. 2018 (arXiv:1805.09501), table 9: two operations each, with probability and magnitude. Five of
-# the 25 rows stand there twice, and so they do here.
+# Cubuk et al. 2018 (arXiv:1805.09501), table 9: two operations each, with probability and
+# magnitude. Five of the 25 rows stand there twice, and so they do here.
 AUTOAUGMENT = (
   (("posterize", 0.4, 8), ("rotate", 0.6, 9)),
   (("solarize", 0.6, 5), ("autocontrast", 0.6, 5)),
@@ -94,8 +94,8 @@ def random_policy(images: jax.Array, keys: jax.Array, augment_config: Mapping) -
   def layer(images, drawn):
     return operations.apply(images, drawn[0], drawn[1], fill), None
 
-  # A loop, since written out XLA would make the result of one operation anew for each read of the next one: five
-  # times the time on CPUs.
+  # A loop, since written out XLA would make the result of one operation anew for each read of the
+  # next one: five times the time on CPUs.
   return jax.lax.scan(layer, images, (numbers.T, values.T))[0]
 
 
@@ -108,11 +108,12 @@ def randaugment(
   magnitude: float,
   std: float,
 ) -> Drawn:
-  """Draws operations as timm's `rand-m{magnitude}-n{count}-mstd{std}-inc1` (Cubuk et al. 2019 with its changes).
+  """Draws operations as timm's `rand-m{magnitude}-n{count}-mstd{std}-inc1` (Cubuk et al. 2019 with
+  its changes).
 
   Each of `count` operations is one of the fifteen, all alike, and is left out with probability 1 -
-  `probability` (0.5 in timm; the paper has 1, and no operation as one of fourteen). Its magnitude is normal,
-  cut to [0, 10]; see `strengths`.
+  `probability` (0.5 in timm; the paper has 1, and no operation as one of fourteen). Its magnitude
+  is normal, cut to [0, 10]; see `strengths`.
 
   Args:
     key: a typed PRNG key.
@@ -138,11 +139,12 @@ def randaugment(
 
 
 def strengths(magnitude: jax.Array, sign: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Returns what each operation's value is at a magnitude of RandAugment, by timm's increasing scales.
+  """Returns what each operation's value is at a magnitude of RandAugment, by timm's increasing
+  scales.
 
-  With m = magnitude / 10: rotate by 30 m degrees; shear by 0.3 m; translate by 0.45 m of the side; brightness,
-  contrast, saturation, sharpness 1 ± 0.9 m, at least 0.1; posterize to 4 - floor(4 m) bits; solarize from
-  256 - floor(256 m) on; solarize_add floor(110 m).
+  With m = magnitude / 10: rotate by 30 m degrees; shear by 0.3 m; translate by 0.45 m of the side;
+  brightness, contrast, saturation, sharpness 1 ± 0.9 m, at least 0.1; posterize to 4 - floor(4 m)
+  bits; solarize from 256 - floor(256 m) on; solarize_add floor(110 m).
 
   Args:
     magnitude: scalar float32 from 0 to 10.
@@ -168,11 +170,12 @@ def strengths(magnitude: jax.Array, sign: jax.Array, size: tuple[int, int]) -> j
 
 
 def trivialaugment(key: jax.Array) -> Drawn:
-  """Draws one operation and one of 31 strengths, all alike (Müller & Hutter 2021, arXiv:2103.10158, wide space).
+  """Draws one operation and one of 31 strengths, all alike (Müller & Hutter 2021, arXiv:2103.10158,
+  wide space).
 
-  The scales are torchvision's `TrivialAugmentWide`: at strength k of 30, with s = k / 30, rotate by 135 s
-  degrees, shear by 0.99 s, translate by 32 s pixels, brightness, contrast, saturation and sharpness 1 ± 0.99 s,
-  posterize to 8 - round(6 s) bits, solarize from 255 (1 - s) on.
+  The scales are torchvision's `TrivialAugmentWide`: at strength k of 30, with s = k / 30, rotate by
+  135 s degrees, shear by 0.99 s, translate by 32 s pixels, brightness, contrast, saturation and
+  sharpness 1 ± 0.99 s, posterize to 8 - round(6 s) bits, solarize from 255 (1 - s) on.
 
   Args:
     key: a typed PRNG key.
@@ -202,9 +205,9 @@ def trivialaugment(key: jax.Array) -> Drawn:
 def autoaugment(key: jax.Array) -> Drawn:
   """Draws one of the 25 pairs of AutoAugment's ImageNet policy, and which of the two are applied.
 
-  The scales are those of Cubuk et al. 2018, table 6, as timm's policy `original` reads them: with m = magnitude
-  / 10, rotate by 30 m degrees and shear by 0.3 m, either way; saturation, contrast and sharpness 0.1 + 1.8 m;
-  posterize to 4 + floor(4 m) bits; solarize from floor(256 m) on.
+  The scales are those of Cubuk et al. 2018, table 6, as timm's policy `original` reads them: with m
+  = magnitude / 10, rotate by 30 m degrees and shear by 0.3 m, either way; saturation, contrast and
+  sharpness 0.1 + 1.8 m; posterize to 4 + floor(4 m) bits; solarize from floor(256 m) on.
 
   Args:
     key: a typed PRNG key.

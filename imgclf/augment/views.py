@@ -14,9 +14,10 @@ _UNSHIFTED = 0.5
 def views(images: jax.Array, tta: str) -> list[tuple[float, jax.Array]]:
   """Returns views of images with their weights, which add up to 1.
 
-  As Jordan 2024 (https://arxiv.org/abs/2404.00498) has them: `flip` is the image and its mirror image.
-  `flip_translate` is those two, for half of the weight, and those two of the image shifted by a pixel up and to the left,
-  and down and to the right, with what comes into view being its mirror image.
+  As Jordan 2024 (https://arxiv.org/abs/2404.00498) has them: `flip` is the image and its mirror
+  image. `flip_translate` is those two, for half of the weight, and those two of the image shifted
+  by a pixel up and to the left, and down and to the right, with what comes into view being its
+  mirror image.
 
   Args:
     images: [batch, height, width, 3] of any type; 2 pixels or more each way to be shifted.

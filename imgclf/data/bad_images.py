@@ -1,4 +1,5 @@
-"""Images that can't be decoded and are passed over: each is listed once, and too many of them end the run.
+"""Images that can't be decoded and are passed over: each is listed once, and too many of them end
+the run.
 
 Knows no pixel and no batch; imgclf/data/loader.py calls it from its threads.
 """

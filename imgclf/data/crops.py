@@ -1,8 +1,11 @@
-"""uint8 pixels -> uint8 pixels of the model's size: the host's resizes and crops. Knows no codec and no config.
+"""uint8 pixels -> uint8 pixels of the model's size: the host's resizes and crops.
 
-Every resize is antialiased, on the host's threads: it releases the interpreter's lock. What evaluation sees
-is Pillow's to the bit. Windows for training are resized by cykooz-resizer, the same filters with vector
-instructions, where there is a wheel of it, which is not so on Linux on ARM; there by Pillow.
+Knows no codec and no config.
+
+Every resize is antialiased, on the host's threads: it releases the interpreter's lock. What
+evaluation sees is Pillow's to the bit. Windows for training are resized by cykooz-resizer, the same
+filters with vector instructions, where there is a wheel of it, which is not so on Linux on ARM;
+there by Pillow.
 """
 
 import functools
@@ -28,9 +31,10 @@ _FILTERS = {
 
 _FAST_FILTERS = {"bilinear": "bilinear", "bicubic": "catmull_rom", "lanczos": "lanczos3"}
 
-# Long side / short side beyond which the whole is not resized, only the part of it that the crop sees: 1 x 5000
-# pixels would become 256 x 1,280,000. It is no rule for all shapes, though 1.4 times as fast on photographs:
-# Pillow keeps the part's bounds in float32, which puts a few pixels one or two levels off.
+# Long side / short side beyond which the whole is not resized, only the part of it that the crop
+# sees: 1 x 5000 pixels would become 256 x 1,280,000. It is no rule for all shapes, though 1.4 times
+# as fast on photographs: Pillow keeps the part's bounds in float32, which puts a few pixels one or
+# two levels off.
 _LONG = 16
 
 
@@ -39,9 +43,9 @@ def resize_center_crop(
 ) -> np.ndarray:
   """Resizes the short side to round(size / crop_fraction), then crops the centre.
 
-  Equals Pillow's resize of the whole image followed by the crop at ((height - size) // 2,
-  (width - size) // 2), to the bit; to within about 1/255 where one side is over 16 times the other. An
-  image that has that size already is not resampled.
+  Equals Pillow's resize of the whole image followed by the crop at ((height - size) // 2, (width -
+  size) // 2), to the bit; to within about 1/255 where one side is over 16 times the other. An image
+  that has that size already is not resampled.
 
   Args:
     image: [height, width, 3] uint8.
@@ -68,7 +72,8 @@ def resize_center_crop(
   rows, upper, lower = _source(height, new_height, top, size, reach)
   columns, west, east = _source(width, new_width, left, size, reach)
   picture = Image.fromarray(image[rows, columns])
-  # Along the width first, as Pillow does where the shape is kept: in between bicubic and lanczos clip.
+  # Along the width first, as Pillow does where the shape is kept: in between bicubic and lanczos
+  # clip.
   picture = picture.resize((size, picture.height), method, box=(west, 0, east, picture.height))
   return np.array(picture.resize((size, size), method, box=(0, upper, size, lower)))
 
@@ -121,9 +126,9 @@ def random_resized_crop(
 def resize_window(part: np.ndarray, box: Box, size: int, *, interpolation: str) -> np.ndarray:
   """Resizes a window to a square.
 
-  With cykooz-resizer bilinear differs from Pillow's by at most 1 in 255, in one value of seven. So do
-  bicubic and lanczos but at edges of full contrast, where each clips after another of the two directions:
-  by up to 36, by 0.2 on average (200 photographs to 224 px).
+  With cykooz-resizer bilinear differs from Pillow's by at most 1 in 255, in one value of seven. So
+  do bicubic and lanczos but at edges of full contrast, where each clips after another of the two
+  directions: by up to 36, by 0.2 on average (200 photographs to 224 px).
 
   Args:
     part: [height, width, 3] uint8.
@@ -168,10 +173,12 @@ def random_window(
   scale: tuple[float, float],
   ratio: tuple[float, float],
 ) -> tuple[int, int, int, int]:
-  """Draws a window of random area, shape and place (Szegedy et al. 2014, arXiv:1409.4842, section 6).
+  """Draws a window of random area, shape and place (Szegedy et al. 2014, arXiv:1409.4842, section
+  6).
 
-  The share of the area is uniform in `scale`, width / height log-uniform in `ratio`, the place uniform.
-  After ten windows that do not fit it is the largest one in the centre whose shape is in `ratio`.
+  The share of the area is uniform in `scale`, width / height log-uniform in `ratio`, the place
+  uniform. After ten windows that do not fit it is the largest one in the centre whose shape is in
+  `ratio`.
 
   Returns:
     top, left, height, width, in pixels, inside [0, height) and [0, width).

@@ -69,12 +69,13 @@ def read(
 ) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
   """Reads a table of image files.
 
-  The first line names the columns. `path` is relative to the table's folder, or absolute; `label` is the
-  class name; `split` is train, validation (or val, valid) or test. Without that column the files are
-  split 80 / 10 / 10 by a hash of the path from the table's folder. Text is UTF-8, with or without a byte order
-  mark; spaces around a cell do not count. A relative path may say `..`, but no link may lead out of the
-  table's folder. Of a file larger than `max_bytes`, so many bytes and one more are read. With a `label_separator`
-  a label is any number of class names with that between two.
+  The first line names the columns. `path` is relative to the table's folder, or absolute; `label`
+  is the class name; `split` is train, validation (or val, valid) or test. Without that column the
+  files are split 80 / 10 / 10 by a hash of the path from the table's folder. Text is UTF-8, with or
+  without a byte order mark; spaces around a cell do not count. A relative path may say `..`, but no
+  link may lead out of the table's folder. Of a file larger than `max_bytes`, so many bytes and one
+  more are read. With a `label_separator` a label is any number of class names with that between
+  two.
 
   Returns:
     The class names in the order of `class_order`; the splits; notes on what was passed over.

@@ -1,7 +1,8 @@
-"""A data set's name -> class names, splits, encoded records by index; and which split plays which role.
+"""A data set's name -> class names, splits, encoded records by index; and which split plays which
+role.
 
-Knows no image codec and no batch: images.py turns a record's bytes into pixels, loader.py records into
-batches.
+Knows no image codec and no batch: images.py turns a record's bytes into pixels, loader.py records
+into batches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,10 +54,12 @@ class Dataset:
     """Returns the records that a split expression selects, in its order.
 
     Args:
-      expression: TFDS split syntax: `train`, `train[:90%]`, `train[10:20]`, `train[-5:]`, `train+test`.
+      expression: TFDS split syntax: `train`, `train[:90%]`, `train[10:20]`, `train[-5:]`,
+        `train+test`.
 
     Raises:
-      UserError: for an expression that is none, reaches too far, selects nothing or something twice.
+      UserError: for an expression that is none, reaches too far, selects nothing or something
+        twice.
     """
     if not expression:
       raise UserError(
@@ -109,9 +112,10 @@ def _data_dir(dataset_config: Mapping[str, Any]) -> pathlib.Path:
 def roles(dataset_config: Mapping[str, Any], dataset: Dataset) -> dict[str, str | None]:
   """Returns the split expressions for `train`, `validation` and `test`.
 
-  What the config sets, counts. Else validation is the set's own `validation` split, or the last 10% of
-  `train`; train is `train` less what validation takes of it; test is the set's `test`. A role is None
-  where the set has nothing for it, such as all but test for a set that consists of a test split.
+  What the config sets, counts. Else validation is the set's own `validation` split, or the last 10%
+  of `train`; train is `train` less what validation takes of it; test is the set's `test`. A role is
+  None where the set has nothing for it, such as all but test for a set that consists of a test
+  split.
 
   Raises:
     UserError: for a wrong expression, a role without examples, an example in two roles, and a train

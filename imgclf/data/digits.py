@@ -1,8 +1,9 @@
-"""`digits`: scikit-learn's handwritten digits as a TFDS set that is prepared without TensorFlow or network.
+"""`digits`: scikit-learn's handwritten digits as a TFDS set that is prepared without TensorFlow or
+network.
 
-1,797 scans of 43 people's digits, 8 x 8 pixels of 17 grey values, from the UCI repository's "Optical
-Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998; the part that UCI calls test); they
-ship in scikit-learn's wheel.
+1,797 scans of 43 people's digits, 8 x 8 pixels of 17 grey values, from the UCI repository's
+"Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998; the part that UCI
+calls test); they ship in scikit-learn's wheel.
 """
 
 from collections.abc import Iterator
@@ -27,8 +28,8 @@ TEST_SIZE = 360
 def arrays() -> dict[str, tuple[np.ndarray, np.ndarray]]:
   """Returns `train` (1,437) and `test` (360) as (images [n, 8, 8] uint8, labels [n] int64).
 
-  The split is drawn once and for all: stratified by class, `random_state=0`. Values 0..16 are scaled to
-  0..255 and rounded.
+  The split is drawn once and for all: stratified by class, `random_state=0`. Values 0..16 are
+  scaled to 0..255 and rounded.
   """
   # scikit-learn takes a second to import, and is needed only while there is no prepared set.
   from sklearn.datasets import load_digits
@@ -46,7 +47,8 @@ class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
   """The TFDS builder; `prepare` runs it."""
 
   VERSION = tfds.core.Version(VERSION)
-  # TFDS would look for a file of download checksums beside this module, with a package that may be absent.
+  # TFDS would look for a file of download checksums beside this module, with a package that may be
+  # absent.
   url_infos: ClassVar[dict[str, Any]] = {}
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -79,8 +81,8 @@ class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
 def prepare(data_dir: pathlib.Path) -> None:
   """Writes the set below `data_dir`, unless it is there. Takes under a second.
 
-  Several processes may do so at once: each writes into a folder of its own, the first to finish moves it
-  into place, and the others find it there.
+  Several processes may do so at once: each writes into a folder of its own, the first to finish
+  moves it into place, and the others find it there.
 
   Raises:
     UserError: if `data_dir` can't be written.

@@ -1,6 +1,7 @@
 """Image files with a class each: their split by a stable hash, their order, their reading.
 
-Knows neither folders nor CSV files; imgclf/data/folders.py and imgclf/data/csv_files.py list the files.
+Knows neither folders nor CSV files; imgclf/data/folders.py and imgclf/data/csv_files.py list the
+files.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,8 @@ from imgclf.data import label_sets
 from imgclf.data.sources import Record
 from imgclf.errors import UserError
 
-# What tells an image file in a folder; how it is decoded depends on its first bytes, never on its name.
+# What tells an image file in a folder; how it is decoded depends on its first bytes, never on its
+# name.
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
 
 SPLIT_NAMES = {
@@ -96,8 +98,8 @@ def stays(root: str, path: str | os.PathLike) -> bool:
 class FileSource:
   """One split of image files, in the order of their hashes.
 
-  That order is fixed and has nothing to do with class or name, so that a slice such as `train[90%:]` is
-  a fair sample.
+  That order is fixed and has nothing to do with class or name, so that a slice such as
+  `train[90%:]` is a fair sample.
   """
 
   def __init__(self, root: str, paths: list[str], labels: np.ndarray, max_bytes: int | None = None):
@@ -156,7 +158,8 @@ def sources(
     max_bytes: no more than this and one is read of a file.
 
   Returns:
-    The class names, the sources of the splits that are not empty, and notes on what is worth knowing.
+    The class names, the sources of the splits that are not empty, and notes on what is worth
+    knowing.
   """
   classes, labels = _numbered(classes_of, order)
   digest = digests(paths)

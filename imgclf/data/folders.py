@@ -90,10 +90,10 @@ def read(
 ) -> tuple[tuple[str, ...], dict[str, FileSource], list[str]]:
   """Lists the image files below a folder.
 
-  With a `train` folder (or split folders alone) the splits are the folders `train`, `validation` (or
-  `val`, `valid`) and `test`; otherwise every folder is a class, and its files are split 80 / 10 / 10 by a
-  hash of their relative path. Files count at any depth below a class folder. Of a file larger than
-  `max_bytes`, so many bytes and one more are read.
+  With a `train` folder (or split folders alone) the splits are the folders `train`, `validation`
+  (or `val`, `valid`) and `test`; otherwise every folder is a class, and its files are split 80 / 10
+  / 10 by a hash of their relative path. Files count at any depth below a class folder. Of a file
+  larger than `max_bytes`, so many bytes and one more are read.
 
   Returns:
     The class names, sorted, over all splits; the splits; notes on what was passed over.

@@ -13,8 +13,8 @@ import zlib
 from imgclf.data import structure
 
 # Pixels of ordinary work (5 ns) that a byte takes where it is slow: Pillow reads run-length BMPs
-# with a loop in Python (0.15 us a pixel, 0.25 us a pair of bytes), and arithmetic coding has one bit
-# after the other (0.11 us a byte).
+# with a loop in Python (0.15 us a pixel, 0.25 us a pair of bytes), and arithmetic coding has one
+# bit after the other (0.11 us a byte).
 _RLE_PASSES, _RLE_BYTE, _ARITHMETIC_BYTE = 128, 64, 22
 
 

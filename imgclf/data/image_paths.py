@@ -1,4 +1,5 @@
-"""What a user names for prediction -> paths of files: files, folders, patterns, lists, standard input.
+"""What a user names for prediction -> paths of files: files, folders, patterns, lists, standard
+input.
 
 Opens no image.
 """
@@ -24,21 +25,23 @@ class Listed(NamedTuple):
 
 
 def find(named: Sequence[str], flag: str = "--images") -> list[Listed]:
-  """Returns the files that are meant, in the order they were named in, each as often as it was named.
+  """Returns the files that are meant, in the order they were named in, each as often as it was
+  named.
 
-  `-` means the paths on standard input. Any other path that exists is that path. Else `@FILE` means the paths in a
-  file, one a line and relative to the current folder, and one with `*`, `?` or `[` the files that it
-  matches, `**` any depth of folders. Of a folder the files with an image ending below it are taken; they, like
-  those of a pattern, come in the order of their names and without hidden ones. A file that is named is taken
-  whatever its ending; one that is not there stays in the list, for its reader to say so.
+  `-` means the paths on standard input. Any other path that exists is that path. Else `@FILE` means
+  the paths in a file, one a line and relative to the current folder, and one with `*`, `?` or `[`
+  the files that it matches, `**` any depth of folders. Of a folder the files with an image ending
+  below it are taken; they, like those of a pattern, come in the order of their names and without
+  hidden ones. A file that is named is taken whatever its ending; one that is not there stays in the
+  list, for its reader to say so.
 
   Args:
     named: what the user gave.
     flag: what errors call it.
 
   Raises:
-    UserError: for nothing at all, a folder or list without an image, a pattern without a match, or a list
-      that can't be read.
+    UserError: for nothing at all, a folder or list without an image, a pattern without a match, or
+      a list that can't be read.
   """
   found: list[Listed] = []
   for text in filter(None, named):
@@ -83,7 +86,9 @@ def _list_file(text: str, flag: str) -> bytes:
 
 
 def _listed(data: bytes, what: str) -> Iterator[Listed]:
-  """The files and folders that a text names line by line, literally: `*` and `@` are part of a name."""
+  """The files and folders that a text names line by line, literally: `*` and `@` are part of a
+  name.
+  """
   lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
   paths = [os.fsdecode(line.removesuffix(b"\r")) for line in lines]
   paths = list(filter(None, paths))

@@ -1,7 +1,7 @@
 """Bytes -> uint8 RGB pixels, and back to PNG; the only file that touches an image codec.
 
-JPEG goes to simplejpeg (libjpeg-turbo), all else and the JPEGs it can't take to Pillow. What a file is
-follows from its first bytes, never from its name. Knows no data set, crop or label.
+JPEG goes to simplejpeg (libjpeg-turbo), all else and the JPEGs it can't take to Pillow. What a file
+is follows from its first bytes, never from its name. Knows no data set, crop or label.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,8 @@ _FREE_WORK = 24_000_000
 
 
 class ImageError(UserError):
-  """A file that is no image, is damaged or is too large: `NAME: cannot be decoded as an image (REASON); MEND`.
+  """A file that is no image, is damaged or is too large: `NAME: cannot be decoded as an image
+  (REASON); MEND`.
 
   Attributes:
     reason: what is wrong with it, without name and mend.
@@ -56,8 +57,8 @@ def header(data: bytes, name: str) -> Header:
     name: what errors call it.
 
   Raises:
-    ImageError: it is none of the formats, is cut short, or (PNG) a checksum is wrong. A JPEG's or BMP's
-      missing end is found by `decode` only.
+    ImageError: it is none of the formats, is cut short, or (PNG) a checksum is wrong. A JPEG's or
+      BMP's missing end is found by `decode` only.
   """
   try:
     return headers.read(data)
@@ -76,9 +77,9 @@ def decode(
 ) -> np.ndarray:
   """Decodes a picture as a person sees it: upright, in colour, opaque.
 
-  Grey and palettes become RGB; CMYK is converted without a profile; 16-bit grey is scaled to 8 bits and
-  rounded; of 16-bit colour the high bytes are taken, off by at most 1; of an animation, the first frame.
-  Thread-safe, and the codecs release the interpreter's lock while they work.
+  Grey and palettes become RGB; CMYK is converted without a profile; 16-bit grey is scaled to 8 bits
+  and rounded; of 16-bit colour the high bytes are taken, off by at most 1; of an animation, the
+  first frame. Thread-safe, and the codecs release the interpreter's lock while they work.
 
   Args:
     data: the encoded file: JPEG, PNG, WebP, BMP or GIF.
@@ -107,24 +108,26 @@ def decode_window(
 ) -> tuple[np.ndarray, tuple[float, float, float, float]]:
   """Decodes a window of a picture, and as little of the rest as the codec allows.
 
-  Of a JPEG the rows below the window are left out, which changes no pixel in it; damage there goes unseen,
-  but a missing end does not. And a window of `2 * least` pixels or more each way is decoded at half the
-  size, which libjpeg-turbo does in the cosine transform's domain. Of 200 photographs, reading whole ones
-  took 1.09 ms, without those rows 0.96, at half the size 0.80, all rows of them. Resized to `least`, such
-  windows differ from those of a whole decode by 1.2 to 1.6 in 255 on average, as bicubic and bilinear do;
-  a quarter of the size would differ by as much from four times `least` on and save nothing.
+  Of a JPEG the rows below the window are left out, which changes no pixel in it; damage there goes
+  unseen, but a missing end does not. And a window of `2 * least` pixels or more each way is decoded
+  at half the size, which libjpeg-turbo does in the cosine transform's domain. Of 200 photographs,
+  reading whole ones took 1.09 ms, without those rows 0.96, at half the size 0.80, all rows of them.
+  Resized to `least`, such windows differ from those of a whole decode by 1.2 to 1.6 in 255 on
+  average, as bicubic and bilinear do; a quarter of the size would differ by as much from four times
+  `least` on and save nothing.
 
   Args:
     data: the encoded file, as for `decode`.
     name: what errors call it.
-    choose: given height and width of the upright picture, returns the window: top, left, height, width.
+    choose: given height and width of the upright picture, returns the window: top, left, height,
+      width.
     least: height and width that the window will be resized to, in pixels.
     background: as for `decode`.
     max_pixels: as for `decode`.
 
   Returns:
-    [height, width, 3] uint8 RGB pixels around the window, and its top, left, height and width in them,
-    which lie between pixels where they were halved.
+    [height, width, 3] uint8 RGB pixels around the window, and its top, left, height and width in
+    them, which lie between pixels where they were halved.
 
   Raises:
     ImageError: as for `decode`.
@@ -211,8 +214,9 @@ def _error(name: str, reason: object, mend: str) -> ImageError:
   return ImageError(" ".join(text.splitlines()), " ".join(words.splitlines()))
 
 
-# libjpeg's warnings that mean pixels are missing or made up. Its others leave the picture whole: two files
-# of ImageNet have a stray byte before the end marker, some cameras write odd scan parameters.
+# libjpeg's warnings that mean pixels are missing or made up. Its others leave the picture whole:
+# two files of ImageNet have a stray byte before the end marker, some cameras write odd scan
+# parameters.
 _JPEG_DAMAGE = (
   "premature end",
   "bad huffman",
@@ -233,18 +237,19 @@ def _jpeg_pixels(data: bytes) -> np.ndarray | None:
     return None
 
 
-# Twice the size that windows are resized to. Of smaller pictures simplejpeg may choose another scale than
-# half, whose size rounds to the same.
+# Twice the size that windows are resized to. Of smaller pictures simplejpeg may choose another
+# scale than half, whose size rounds to the same.
 _HALVE_FROM = 16
 # What libjpeg says of a scan that goes on after the rows it was told of.
 _ROWS_LEFT = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 
 
 def _jpeg_rows(data: bytes, head: Header, rows: int, half: bool) -> np.ndarray | None:
-  """Returns the first `rows` rows or some more, perhaps at half the size; None where `_decode` is to do it.
+  """Returns the first `rows` rows or some more, perhaps at half the size; None where `_decode` is
+  to do it.
 
-  A decoder that reads fewer rows in the header stops after them. What it says then of the bytes that are
-  left is expected; only its first warning is told, so that damage before comes out.
+  A decoder that reads fewer rows in the header stops after them. What it says then of the bytes
+  that are left is expected; only its first warning is told, so that damage before comes out.
   """
   # One row more than needed: a row's colours are smoothed with those of the next.
   told = (rows // head.row_step + 1) * head.row_step if head.rows_at else head.height
@@ -293,11 +298,12 @@ def from_pillow(
   background: Sequence[int] = (255, 255, 255),
   max_pixels: int = 100_000_000,
 ) -> np.ndarray:
-  """Returns what `decode` would of the file that an image was opened from; loads the image where it is not yet.
+  """Returns what `decode` would of the file that an image was opened from; loads the image where it
+  is not yet.
 
-  One that was made in memory is taken likewise: its mode, transparency and EXIF orientation count. What a
-  loaded image no longer tells is which level of a PNG of 2 or 4 bits is transparent, and CMYK may come out one
-  level off. Not thread-safe.
+  One that was made in memory is taken likewise: its mode, transparency and EXIF orientation count.
+  What a loaded image no longer tells is which level of a PNG of 2 or 4 bits is transparent, and
+  CMYK may come out one level off. Not thread-safe.
 
   Args:
     image: of any mode that Pillow converts to RGB; of the modes `I` with levels of 16 bits.

@@ -84,8 +84,8 @@ def of_python(given: Any, dataset: Mapping[str, Any]) -> tuple[Inputs, bool]:
   """Returns the images that a caller has as inputs.
 
   Args:
-    given: a path, [height, width, 3] or [height, width] uint8, or a Pillow image; a list of any of these; or
-      [batch, height, width, 3] uint8. What numpy makes an array of counts as one.
+    given: a path, [height, width, 3] or [height, width] uint8, or a Pillow image; a list of any of
+      these; or [batch, height, width, 3] uint8. What numpy makes an array of counts as one.
     dataset: the section `dataset` of the run's config.
 
   Returns:

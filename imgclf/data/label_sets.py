@@ -1,4 +1,6 @@
-"""Several classes an image: cells of names to rows of 0 and 1, and back to words. Knows no file and no config.
+"""Several classes an image: cells of names to rows of 0 and 1, and back to words.
+
+Knows no file and no config.
 
 A row has a byte for each class, which a batch, a worker and a device take as it is.
 """
@@ -73,7 +75,8 @@ def words(label: int | np.ndarray, classes: Sequence[str], none: str = "no class
 
 
 def blank(count: int, shape: tuple[int, ...]) -> np.ndarray:
-  """Returns room for the labels of a batch: [count] int32, all 0; or [count, classes] uint8, without a class.
+  """Returns room for the labels of a batch: [count] int32, all 0; or [count, classes] uint8,
+  without a class.
 
   Args:
     count: examples.

@@ -1,8 +1,9 @@
 """Step -> host batch: order, share of the process, decoding, padding, prefetch.
 
-A batch is a function of its number: `train_batches(...)[k]` is the host's share of global batch k, whatever
-was asked for before, on any number of threads, processes or devices. Grain's `MapDataset` gives that random
-access and runs ahead with threads; decoding releases the interpreter's lock. Knows no device.
+A batch is a function of its number: `train_batches(...)[k]` is the host's share of global batch k,
+whatever was asked for before, on any number of threads, processes or devices. Grain's `MapDataset`
+gives that random access and runs ahead with threads; decoding releases the interpreter's lock.
+Knows no device.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,14 +41,18 @@ class TrainRecords(Records, Protocol):
 
 
 def label_shape(records: Records) -> tuple[int, ...]:
-  """Returns the shape of one record's label: () or, where an image may have several classes, (classes,)."""
+  """Returns the shape of one record's label: () or, where an image may have several classes,
+  (classes,).
+  """
   return getattr(records, "label_shape", ())
 
 
 def train_crop(config: Mapping[str, Any]) -> Callable[[Record, int], np.ndarray]:
-  """Returns the host's part of the training transform: a record and its place among all images shown to pixels.
+  """Returns the host's part of the training transform: a record and its place among all images
+  shown to pixels.
 
-  They are [size, size, 3] uint8. Image k * batch_size + q of those shown is at position q of global batch k.
+  They are [size, size, 3] uint8. Image k * batch_size + q of those shown is at position q of global
+  batch k.
 
   Raises (when called): ImageError naming a record that can't be decoded.
   """
@@ -77,7 +82,9 @@ def train_crop(config: Mapping[str, Any]) -> Callable[[Record, int], np.ndarray]
 
 
 def fixed_train_crop(config: Mapping[str, Any]) -> Callable[[Record], np.ndarray] | None:
-  """Returns what `train_crop` makes of a record where that is always the same; None where it is random."""
+  """Returns what `train_crop` makes of a record where that is always the same; None where it is
+  random.
+  """
   if config["augment"]["crop"] == "random_resized":
     return None
   # The device shifts a padded image, which is whole until then.
@@ -133,18 +140,23 @@ def example_order(
 def train_examples(
   records: TrainRecords, config: Mapping[str, Any], k: int, count: int | None = None
 ) -> list[Record]:
-  """Returns the encoded examples of the whole global batch k, each once, in their order; or the first `count`."""
+  """Returns the encoded examples of the whole global batch k, each once, in their order; or the
+  first `count`.
+  """
   places = np.arange(k * _distinct(config), (k + 1) * _distinct(config))[:count]
   return records.__getitems__(example_order(records, config).at(places).tolist())
 
 
 def _distinct(config: Mapping[str, Any]) -> int:
-  """How many examples a global batch holds: fewer than images where `augment.repeats` shows each several times."""
+  """How many examples a global batch holds: fewer than images where `augment.repeats` shows each
+  several times.
+  """
   return config["train"]["batch_size"] // config["augment"]["repeats"]
 
 
 def positions(config: Mapping[str, Any], process_index: int, process_count: int) -> np.ndarray:
-  """Returns which places in a global batch a process works on: a block, so that neighbours stay together.
+  """Returns which places in a global batch a process works on: a block, so that neighbours stay
+  together.
 
   Returns:
     [share] int32.
@@ -156,7 +168,9 @@ def positions(config: Mapping[str, Any], process_index: int, process_count: int)
 def stream_places(
   config: Mapping[str, Any], k: int | np.ndarray, positions: np.ndarray
 ) -> np.ndarray:
-  """Returns where in the stream of examples (see `Order`) those at these positions of global batch k stand, int64."""
+  """Returns where in the stream of examples (see `Order`) those at these positions of global batch
+  k stand, int64.
+  """
   return k * _distinct(config) + positions.astype(np.int64) % _distinct(config)
 
 
@@ -166,7 +180,9 @@ def mirrored(
   k: int | np.ndarray,
   positions: np.ndarray,
 ) -> np.ndarray:
-  """Returns which images `augment.flip_alternate` mirrors of those at these positions of global batch k, bool."""
+  """Returns which images `augment.flip_alternate` mirrors of those at these positions of global
+  batch k, bool.
+  """
   repeats = config["augment"]["repeats"]
   return order.mirrored(
     stream_places(config, k, positions), positions // _distinct(config), repeats
@@ -184,25 +200,27 @@ def train_batches(
 ) -> grain.MapDataset:
   """Returns this process's share of every training batch, by number and without end.
 
-  The examples stand in one endless stream: the split shuffled by the seed, then shuffled anew, and so
-  on. Global batch k is the stream's part from k * batch_size on, so that every example comes once an
-  epoch; with balanced `dataset.sampling` see `BalancedOrder`. With `augment.repeats` it is the part from k * n on, n being batch_size / repeats, and position q
-  shows example q mod n of it: the examples once in their order, then again. Process p of P has the p-th
-  of P blocks of positions, in their order, so that neighbours stay together.
+  The examples stand in one endless stream: the split shuffled by the seed, then shuffled anew, and
+  so on. Global batch k is the stream's part from k * batch_size on, so that every example comes
+  once an epoch; with balanced `dataset.sampling` see `BalancedOrder`. With `augment.repeats` it is
+  the part from k * n on, n being batch_size / repeats, and position q shows example q mod n of it:
+  the examples once in their order, then again. Process p of P has the p-th of P blocks of
+  positions, in their order, so that neighbours stay together.
 
   Args:
     records: the split.
     config: the run's config.
     process_index: this process.
     process_count: all processes; divides the batch size.
-    on_error: called, in a thread of the loader, with the error and the name of a record that can't be
-      decoded, which then is blank and masked; left out, its ImageError is raised.
+    on_error: called, in a thread of the loader, with the error and the name of a record that can't
+      be decoded, which then is blank and masked; left out, its ImageError is raised.
     allocate: where a batch's images go: of a shape and dtype, as `np.empty`.
 
   Returns:
-    A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32 (or, of several
-    classes an image, [share, classes] uint8), `position` [share] int32, the example's place in the global batch; with `augment.flip_alternate`, `mirror`
-    [share] bool, whether the image is to be mirrored; and, with `on_error`, `mask` [share] bool, False where it
+    A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32
+    (or, of several classes an image, [share, classes] uint8), `position` [share] int32, the
+    example's place in the global batch; with `augment.flip_alternate`, `mirror` [share] bool,
+    whether the image is to be mirrored; and, with `on_error`, `mask` [share] bool, False where it
     is blank.
   """
   size, batch_size = config["dataset"]["image_size"], config["train"]["batch_size"]
@@ -245,8 +263,8 @@ def eval_batches(
 ) -> grain.MapDataset:
   """Returns this process's share of the batches that hold every example exactly once, in order.
 
-  All processes have the same number of batches of the same shape; what is missing in the last one is
-  filled with rows that `mask` marks.
+  All processes have the same number of batches of the same shape; what is missing in the last one
+  is filled with rows that `mask` marks.
 
   Args:
     records: the split.
@@ -255,13 +273,14 @@ def eval_batches(
     crop: a record to [size, size, 3] uint8; none: `eval_crop`.
     process_index: this process.
     process_count: all processes.
-    on_error: called with the index of a record that can't be decoded, which then is blank and masked;
-      left out, its ImageError is raised.
+    on_error: called with the index of a record that can't be decoded, which then is blank and
+      masked; left out, its ImageError is raised.
 
   Returns:
-    A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32 (or, of several
-    classes an image, [share, classes] uint8), `index` [share] int64 (place in the split, -1 where the row only fills the batch) and `mask` [share] bool,
-    False where there is no image.
+    A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32
+    (or, of several classes an image, [share, classes] uint8), `index` [share] int64 (place in the
+    split, -1 where the row only fills the batch) and `mask` [share] bool, False where there is no
+    image.
   """
   size, total = config["dataset"]["image_size"], len(records)
   crop = crop or eval_crop(config)
@@ -288,7 +307,8 @@ def eval_batches(
 
 
 def blank_batch(config: Mapping[str, Any], count: int, shape: tuple[int, ...] = ()) -> Batch:
-  """Returns a batch of no example, in the layout of `eval_batches`: `image`, `label`, `index`, `mask`.
+  """Returns a batch of no example, in the layout of `eval_batches`: `image`, `label`, `index`,
+  `mask`.
 
   Args:
     config: the run's config.
@@ -307,13 +327,16 @@ def blank_batch(config: Mapping[str, Any], count: int, shape: tuple[int, ...] = 
 def threads(config: Mapping[str, Any]) -> int:
   """Returns how many threads decode images; 0: the one that asks for them."""
   given = config["dataset"]["threads"]
-  # The interpreter works for one at a time: CIFAR-10's PNGs came as fast by one thread as by two to sixteen.
+  # The interpreter works for one at a time: CIFAR-10's PNGs came as fast by one thread as by two to
+  # sixteen.
   most = 16 if config["dataset"]["image_size"] >= SMALL else 4
   return min(most, os.cpu_count() or 1) if given is None else given
 
 
 def prefetch(batches: grain.MapDataset, config: Mapping[str, Any]) -> Iterator[Batch]:
-  """Iterates over batches in order, made ahead of need by threads that share the work batch by batch."""
+  """Iterates over batches in order, made ahead of need by threads that share the work batch by
+  batch.
+  """
   workers = threads(config)
   # Of more threads than batches that it may make ahead, Grain leaves some idle, and warns.
   ahead = max(config["dataset"]["prefetch"], workers)

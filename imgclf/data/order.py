@@ -1,4 +1,7 @@
-"""The order in which a run sees its examples: endless, and any part of it at hand at once. Knows no record."""
+"""The order in which a run sees its examples: endless, and any part of it at hand at once.
+
+Knows no record.
+"""
 
 import functools
 
@@ -6,11 +9,13 @@ import numpy as np
 
 
 class Order:
-  """The split shuffled by the seed, then shuffled anew, and so on; every example comes once an epoch.
+  """The split shuffled by the seed, then shuffled anew, and so on; every example comes once an
+  epoch.
 
-  Each epoch is a permutation that follows from (seed, epoch) alone, by sorting raw draws of Philox: numpy
-  promises those for good, and not what its `permutation` makes of them. An epoch of 1.28 million examples takes
-  0.2 s once and 10 MB, and then 20 ns an example, where a shuffle that is worked out place by place takes 9 us.
+  Each epoch is a permutation that follows from (seed, epoch) alone, by sorting raw draws of Philox:
+  numpy promises those for good, and not what its `permutation` makes of them. An epoch of 1.28
+  million examples takes 0.2 s once and 10 MB, and then 20 ns an example, where a shuffle that is
+  worked out place by place takes 9 us.
 
   Args:
     size: examples of the split, at least 1.
@@ -21,7 +26,9 @@ class Order:
     self._size, self._seed = size, seed
 
   def at(self, places: np.ndarray) -> np.ndarray:
-    """Returns which examples stand at these places of the stream. Safe to call from several threads.
+    """Returns which examples stand at these places of the stream.
+
+    Safe to call from several threads.
 
     Args:
       places: [...] integers from 0 on.
@@ -41,11 +48,14 @@ class Order:
   ) -> np.ndarray:
     """Returns which images are mirrored where each example is so every other time that it is shown.
 
-    A coin by (seed, example) says which way it is shown first (Jordan 2024, https://arxiv.org/abs/2404.00498): after two epochs each way was seen once, where coins alone show half of the examples one way twice.
+    A coin by (seed, example) says which way it is shown first (Jordan 2024,
+    https://arxiv.org/abs/2404.00498): after two epochs each way was seen once, where coins alone
+    show half of the examples one way twice.
 
     Args:
       places: [...] integers from 0 on, of the stream.
-      showing: of the times that an example is shown in an epoch, the how manieth this is, from 0 on.
+      showing: of the times that an example is shown in an epoch, the how manieth this is, from 0
+        on.
       showings: how many there are.
 
     Returns:
@@ -56,11 +66,12 @@ class Order:
 
 
 class BalancedOrder:
-  """Every class as often as every other: rounds of one example of each, in an order that each round has of its own.
+  """Every class as often as every other: rounds of one example of each, in an order that each round
+  has of its own.
 
-  The k-th example of a class is that of round k, from the class's own endless stream: its examples shuffled, then
-  shuffled anew, and so on. All of it follows from (labels, seed, place) alone. In any stretch of the stream two classes
-  differ by two examples at most.
+  The k-th example of a class is that of round k, from the class's own endless stream: its examples
+  shuffled, then shuffled anew, and so on. All of it follows from (labels, seed, place) alone. In
+  any stretch of the stream two classes differ by two examples at most.
 
   Args:
     labels: [n] integers, the class of each example of the split; classes without one are left out.
@@ -83,7 +94,9 @@ class BalancedOrder:
   def mirrored(
     self, places: np.ndarray, showing: np.ndarray | int = 0, showings: int = 1
   ) -> np.ndarray:
-    """Returns which images are mirrored where each example is so every other time; see `Order.mirrored`."""
+    """Returns which images are mirrored where each example is so every other time; see
+    `Order.mirrored`.
+    """
     examples, passes = self._look_up(places)
     times = passes * showings + showing
     return (_coins(self._size, self._seed)[examples] + times) % 2 == 1

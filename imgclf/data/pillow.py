@@ -1,4 +1,6 @@
-"""What it takes to get the right pixels out of Pillow: its switches, its modes, depths, orientation. Knows no file."""
+"""What it takes to get the right pixels out of Pillow: its switches, its modes, depths,
+orientation. Knows no file.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
@@ -86,9 +88,9 @@ _outside: tuple[bool, int | None] = (False, None)
 def exact() -> Iterator[None]:
   """Holds two switches of Pillow that exist per process only, while any thread is inside.
 
-  Truncated files raise: TFDS turns LOAD_TRUNCATED_IMAGES on for good when it first decodes an image, and
-  what is missing would come out black. And Pillow's own limit of pixels is off: max_pixels was checked.
-  The last one out puts both back.
+  Truncated files raise: TFDS turns LOAD_TRUNCATED_IMAGES on for good when it first decodes an
+  image, and what is missing would come out black. And Pillow's own limit of pixels is off:
+  max_pixels was checked. The last one out puts both back.
   """
   global _inside, _outside
   with _lock:

@@ -1,4 +1,7 @@
-"""A split that is decoded once and kept: what a device, or the host's memory, holds of it. Knows no device."""
+"""A split that is decoded once and kept: what a device, or the host's memory, holds of it.
+
+Knows no device.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,7 +10,8 @@ import numpy as np
 
 from imgclf.data import images, label_sets, loader
 
-# Records that a thread decodes at a time: reading several at once is three times faster than one by one.
+# Records that a thread decodes at a time: reading several at once is three times faster than one by
+# one.
 _CHUNK = 64
 
 
@@ -33,9 +37,9 @@ def decode(
     first: how many records to decode, from the first one on; none: all.
 
   Returns:
-    `image` [n, size, size, 3] uint8, `label` [n] int32 (or [n, classes] uint8) and, with `on_error`, `mask` [n] bool, all in the order
-    of the split and as `train_batches` has them of an example; where the training crop is random on the host, as
-    evaluation has them.
+    `image` [n, size, size, 3] uint8, `label` [n] int32 (or [n, classes] uint8) and, with
+    `on_error`, `mask` [n] bool, all in the order of the split and as `train_batches` has them of an
+    example; where the training crop is random on the host, as evaluation has them.
   """
   total = len(records) if first is None else min(first, len(records))
   side = config["dataset"]["image_size"]

@@ -1,7 +1,7 @@
 """Records by index: what every kind of data set hands to the loader.
 
-Knows no format and no split syntax. A `Source` is one split as it is stored; `Records` is what a split
-expression selects of one or several sources.
+Knows no format and no split syntax. A `Source` is one split as it is stored; `Records` is what a
+split expression selects of one or several sources.
 """
 
 import bisect
@@ -24,7 +24,8 @@ class Record:
 
   Attributes:
     data: the image file's bytes, as stored.
-    label: index into the data set's class names; of several classes an image [classes] uint8, 1 where one is there.
+    label: index into the data set's class names; of several classes an image [classes] uint8, 1
+      where one is there.
     name: what an error message calls it: a path, or `cifar10/train[123]`.
   """
 
@@ -49,7 +50,9 @@ class Source(Protocol):
 
   @property
   def shard_lengths(self) -> Sequence[int]:
-    """Number of examples in each shard, which `train[0shard]` refers to; their sum is the split's size."""
+    """Number of examples in each shard, which `train[0shard]` refers to; their sum is the split's
+    size.
+    """
     ...
 
   def name(self, index: int) -> str:
@@ -59,14 +62,16 @@ class Source(Protocol):
   def read(self, indices: Sequence[int]) -> list[Record]:
     """Reads examples by their place in the split, in the order asked for.
 
-    A source that knows the label of each without reading it has `labels` too, [n] integers; one with several classes
-    an image has them as [n, classes] uint8.
+    A source that knows the label of each without reading it has `labels` too, [n] integers; one
+    with several classes an image has them as [n, classes] uint8.
     """
     ...
 
 
 def label_shape(source: Source) -> tuple[int, ...]:
-  """Returns the shape of one label: () where an image has one class, (classes,) where it may have several."""
+  """Returns the shape of one label: () where an image has one class, (classes,) where it may have
+  several.
+  """
   labels: Any = getattr(source, "labels", None)
   return () if labels is None else np.shape(labels)[1:]
 
@@ -93,7 +98,8 @@ class Records:
     return self._ends[-1] if self._ends else 0
 
   def labels(self) -> np.ndarray:
-    """Returns the label of each record, [n] int32 or, of several classes an image, [n, classes] uint8.
+    """Returns the label of each record, [n] int32 or, of several classes an image, [n, classes]
+    uint8.
 
     They are looked up once, which reads all of a set that has no list of them.
 

@@ -39,13 +39,13 @@ def parse(expression: str, shards: Mapping[str, Sequence[int]]) -> tuple[Span, .
   """Returns the stretches that a split expression selects, in its order.
 
   Args:
-    expression: such as `train`, `train[:90%]`, `train[-5:]+test`, `all`; percentages are rounded to the
-      nearest example.
+    expression: such as `train`, `train[:90%]`, `train[-5:]+test`, `all`; percentages are rounded to
+      the nearest example.
     shards: the lengths of each split's shards.
 
   Raises:
-    UserError: for an expression that does not parse, names a split that is not there, reaches beyond
-      its end, selects nothing, or selects an example twice.
+    UserError: for an expression that does not parse, names a split that is not there, reaches
+      beyond its end, selects nothing, or selects an example twice.
   """
   sizes = {split: sum(lengths) for split, lengths in shards.items()}
   there = f"the set has {describe(sizes)}"

@@ -1,7 +1,8 @@
 """An image file without what its pixels do not depend on: metadata, and the frames after the first.
 
 Pillow unpacks profiles and texts, and joins EXIF parts one by one, before it comes to the first
-pixel: files can be made that keep it busy for hours. It is handed what is left here. Knows no codec.
+pixel: files can be made that keep it busy for hours. It is handed what is left here. Knows no
+codec.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +22,9 @@ def pixels_only(data: bytes, format: str) -> bytes:
 
 
 def _jpeg(data: bytes) -> Iterator[bytes]:
-  """Of the application segments, JFIF (APP0) and Adobe (APP14) say which colours the components are."""
+  """Of the application segments, JFIF (APP0) and Adobe (APP14) say which colours the components
+  are.
+  """
   yield data[:2]
   for marker, start, end in structure.jpeg_segments(data):
     if marker == 0xDA:

@@ -1,7 +1,7 @@
 """The pieces that image files are made of: JPEG's segments and scans, PNG's chunks, GIF's blocks.
 
-Knows nothing of what is in a piece. Each walk ends at the last piece that a picture needs, and is refused
-where a file is made of more pieces than any encoder would write.
+Knows nothing of what is in a piece. Each walk ends at the last piece that a picture needs, and is
+refused where a file is made of more pieces than any encoder would write.
 """
 
 from collections.abc import Iterator

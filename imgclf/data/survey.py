@@ -38,7 +38,8 @@ class Split:
   """Facts of one split, by place.
 
   Attributes:
-    label: [n] int32, -1 where the record can't be read; of several classes an image [n, classes] uint8.
+    label: [n] int32, -1 where the record can't be read; of several classes an image [n, classes]
+      uint8.
     width: [n] int32, upright; 0 where there is no picture.
     height: [n] int32, likewise.
     kind: [n] int32, an index into `Survey.kinds`; -1 where there is no picture.

@@ -99,8 +99,8 @@ def read(
   """Opens a prepared set.
 
   Args:
-    reference: `name`, `name:version`, `name/config` or `name/config:version`; the highest version where
-      none is given.
+    reference: `name`, `name:version`, `name/config` or `name/config:version`; the highest version
+      where none is given.
     data_dir: the folder that holds prepared sets.
     image_key: name of the feature that holds the image.
     label_key: name of the feature that holds the class.
@@ -109,7 +109,8 @@ def read(
     The class names (`0`, `1`, … where the set has none), and the splits that are not empty.
 
   Raises:
-    UserError: for a set that is not there, is damaged, is not in ArrayRecord files, or lacks a feature.
+    UserError: for a set that is not there, is damaged, is not in ArrayRecord files, or lacks a
+      feature.
   """
   folder = _find(reference, data_dir)
   again = f"delete {folder} and " + (

@@ -1,8 +1,9 @@
-"""Training batches made by worker processes: in order, in memory that both sides share, without copies.
+"""Training batches made by worker processes: in order, in memory that both sides share, without
+copies.
 
-Threads of one process share the interpreter's lock, which each image needs for some of its time. Worker w of
-W makes the batches k with k % W == w, whole ones, so that pixels depend on no number of workers. Knows no
-device; what a batch is, imgclf/data/loader.py knows.
+Threads of one process share the interpreter's lock, which each image needs for some of its time.
+Worker w of W makes the batches k with k % W == w, whole ones, so that pixels depend on no number of
+workers. Knows no device; what a batch is, imgclf/data/loader.py knows.
 """
 
 import collections
@@ -29,9 +30,9 @@ from imgclf.errors import UserError
 # Fewer cores are kept busy by threads.
 _CORES = 8
 
-# The process that started them decides about signals: Ctrl-C reaches all of a terminal's processes. A worker
-# needs no jax, which Grain would import where it can: without, it starts in 0.5 s of CPU time, not 1.2, and
-# takes 69 MB, not 202.
+# The process that started them decides about signals: Ctrl-C reaches all of a terminal's processes.
+# A worker needs no jax, which Grain would import where it can: without, it starts in 0.5 s of CPU
+# time, not 1.2, and takes 69 MB, not 202.
 _PROGRAM = """\
 import logging, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -65,7 +66,8 @@ def train_batches(
   process_count: int = 1,
   on_error: Callable[[images.ImageError, str], None] | None = None,
 ) -> Iterator[loader.Batch]:
-  """Iterates over training batches, made ahead of need by as many processes or threads as the config says.
+  """Iterates over training batches, made ahead of need by as many processes or threads as the
+  config says.
 
   Args:
     records: the split.
@@ -112,7 +114,9 @@ class _Task:
 
 @dataclasses.dataclass(frozen=True)
 class _Made:
-  """What a worker answers: a batch without its images, which lie in their slot, or why there is none."""
+  """What a worker answers: a batch without its images, which lie in their slot, or why there is
+  none.
+  """
 
   rest: loader.Batch
   bad: list[tuple[images.ImageError, str]]
@@ -122,8 +126,8 @@ class _Made:
 class TrainBatches:
   """Iterates over the training batches of a range of numbers, as `loader.train_batches` makes them.
 
-  Images are views of the shared memory: a batch's part of it is used again once no array refers to it. If a
-  caller keeps more batches than a training loop does, it gets copies.
+  Images are views of the shared memory: a batch's part of it is used again once no array refers to
+  it. If a caller keeps more batches than a training loop does, it gets copies.
   """
 
   def __init__(
@@ -217,7 +221,10 @@ class TrainBatches:
     return [process.pid for process in self._processes]
 
   def close(self) -> None:
-    """Ends the workers at once. So does the end of the iterator, of the iteration and of the process."""
+    """Ends the workers at once.
+
+    So does the end of the iterator, of the iteration and of the process.
+    """
     self._end()
 
 
@@ -270,7 +277,8 @@ def _gone(process: subprocess.Popen, number: int) -> UserError:
 
 
 def serve(connection: int, memory: int) -> None:
-  """Makes the batches that are asked for, until the process that asks is gone: a worker's whole life.
+  """Makes the batches that are asked for, until the process that asks is gone: a worker's whole
+  life.
 
   Args:
     connection: descriptor that tasks come from and answers go to.
@@ -309,7 +317,9 @@ def serve(connection: int, memory: int) -> None:
 
 
 def _listen(ours: connections.Connection, asked: queue.SimpleQueue) -> None:
-  """Passes on what is asked for; ends the worker, whatever it is at, once the other side is gone."""
+  """Passes on what is asked for; ends the worker, whatever it is at, once the other side is
+  gone.
+  """
   try:
     while True:
       asked.put(ours.recv())

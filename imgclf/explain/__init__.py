@@ -1,13 +1,14 @@
-"""Why a model said what it said: heat maps over the pixels of an image, and how far they can be trusted.
+"""Why a model said what it said: heat maps over the pixels of an image, and how far they can be
+trusted.
 
     run = imgclf.load("runs/digits")
     maps = explain.heatmaps(run, images, classes, method="occlusion")
     picture = explain.overlay(images[0], maps[0])
 
-Everything works on a restored run and images as evaluation crops them, on one device, in parts whose memory is
-bounded. It computes in float32 also where the run computes in bfloat16, whose gradients would be noise. What a
-map is worth is measured by `deletion_insertion`, and by `rank_correlation` with the map of a `redrawn` run. Knows
-no mode.
+Everything works on a restored run and images as evaluation crops them, on one device, in parts
+whose memory is bounded. It computes in float32 also where the run computes in bfloat16, whose
+gradients would be noise. What a map is worth is measured by `deletion_insertion`, and by
+`rank_correlation` with the map of a `redrawn` run. Knows no mode.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,9 +63,9 @@ def heatmaps(
     **options: keyword arguments of the method's function, such as `baseline` or `patch`.
 
   Returns:
-    [batch, size, size] float32, larger where a pixel speaks for the class. `integrated_gradients` and
-    `occlusion` are in units of the logit and negative where a pixel speaks against it; `smoothgrad` is a
-    slope and never negative; `gradcam` is in [0, 1].
+    [batch, size, size] float32, larger where a pixel speaks for the class. `integrated_gradients`
+    and `occlusion` are in units of the logit and negative where a pixel speaks against it;
+    `smoothgrad` is a slope and never negative; `gradcam` is in [0, 1].
 
   Raises:
     UserError: if there is no such method, or for a value that an option can't have.
@@ -84,7 +85,8 @@ def integrated(run: Run, images: np.ndarray, classes: np.ndarray, **options: Any
     run: as for `heatmaps`.
     images: as for `heatmaps`.
     classes: as for `heatmaps`.
-    **options: of `imgclf.explain.gradients.integrate`: `baseline`, `steps`, `max_steps`, `tolerance`.
+    **options: of `imgclf.explain.gradients.integrate`: `baseline`, `steps`, `max_steps`,
+      `tolerance`.
 
   Raises:
     UserError: for a value that an option can't have.

@@ -1,4 +1,6 @@
-"""The explanations of images that are predicted, as pictures in a folder: one PNG file for each image."""
+"""The explanations of images that are predicted, as pictures in a folder: one PNG file for each
+image.
+"""
 
 from collections.abc import Sequence
 import io
@@ -24,14 +26,16 @@ class Pictures:
     method: of `imgclf.explain.METHODS`.
     folder: where the pictures go.
     written: how many there are by now.
-    incomplete: of how many the integrated gradients miss the difference of the logits by more than 1%.
+    incomplete: of how many the integrated gradients miss the difference of the logits by more than
+      1%.
   """
 
   def __init__(self, method: str | None, folder: str | os.PathLike | None):
     """Makes the folder, if it is not there.
 
     Raises:
-      UserError: if one of the two is missing, or there is no such method, or the folder can't be made.
+      UserError: if one of the two is missing, or there is no such method, or the folder can't be
+        made.
     """
     if method is None:
       raise UserError(f"--explain_dir={folder}: needs a method; add --explain=gradcam")
@@ -93,7 +97,8 @@ class Pictures:
 
 
 def file_name(place: int, name: str) -> str:
-  """Returns a name that no other place has, and that is a plain name within a folder whatever it is made from.
+  """Returns a name that no other place has, and that is a plain name within a folder whatever it is
+  made from.
 
   Args:
     place: of the image among all.

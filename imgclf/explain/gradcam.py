@@ -1,8 +1,8 @@
 """Grad-CAM: which cells of a network's last feature map speak for a class, laid over the pixels.
 
-Where a cell lies in the picture is worked out from the network, not from its place among the cells: without
-padding, the 4x4 cells that the plain CNN has of 32 pixels have their centres in the middle half of the picture,
-and a strided convolution of a ResNet has the first of its cells at the edge.
+Where a cell lies in the picture is worked out from the network, not from its place among the cells:
+without padding, the 4x4 cells that the plain CNN has of 32 pixels have their centres in the middle
+half of the picture, and a strided convolution of a ResNet has the first of its cells at the edge.
 """
 
 import difflib
@@ -22,9 +22,11 @@ from imgclf.explain.network import Network, groups, of_class
 def gradcam(
   network: Network, images: np.ndarray, classes: np.ndarray, *, layer: str | None = None
 ) -> np.ndarray:
-  """Weights a feature's channels by their mean gradient and keeps what is positive (Selvaraju et al. 2017).
+  """Weights a feature's channels by their mean gradient and keeps what is positive (Selvaraju et
+  al. 2017).
 
-  https://arxiv.org/abs/1610.02391, equations 1 and 2. Between the centres of cells it is interpolated linearly.
+  https://arxiv.org/abs/1610.02391, equations 1 and 2. Between the centres of cells it is
+  interpolated linearly.
 
   Args:
     network: whose logits to explain.
@@ -33,7 +35,8 @@ def gradcam(
     layer: name of the feature, such as `stage3`; left out: the last one of more than a single cell.
 
   Returns:
-    [batch, size, size] float32 from 0 to 1, which is each image's largest; 0 where nothing speaks for the class.
+    [batch, size, size] float32 from 0 to 1, which is each image's largest; 0 where nothing speaks
+    for the class.
 
   Raises:
     UserError: if there is no such feature, or none that has places.
@@ -96,11 +99,12 @@ def _checked_layer(network: Network, size: int, layer: str | None) -> str:
 
 
 def cell_centres(network: Network, size: int, layer: str) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the pixel, counted from 0, that each cell of a feature has in the middle of what it sees.
+  """Returns the pixel, counted from 0, that each cell of a feature has in the middle of what it
+  sees.
 
-  A network whose convolutions hand their middle pixel on, and nothing else, is shown a picture of each pixel's
-  own number. A maximum hands the largest number of its window on; with the numbers counted from the other
-  end it is the smallest, so the mean of both is the middle.
+  A network whose convolutions hand their middle pixel on, and nothing else, is shown a picture of
+  each pixel's own number. A maximum hands the largest number of its window on; with the numbers
+  counted from the other end it is the smallest, so the mean of both is the middle.
 
   Args:
     network: with the network.
@@ -110,8 +114,8 @@ def cell_centres(network: Network, size: int, layer: str) -> tuple[np.ndarray, n
   Returns:
     [rows] and [columns] float64.
   """
-  # Small numbers, for which tanh is the identity, and SiLU, its hard form and GELU are a half of it; not negative, for
-  # which ReLU is.
+  # Small numbers, for which tanh is the identity, and SiLU, its hard form and GELU are a half of
+  # it; not negative, for which ReLU is.
   unit = 1e-6 / size
   rows = np.broadcast_to(np.arange(size)[:, None] * unit, (size, size))
   pictures = np.stack([rows, rows[::-1], rows.T, rows.T[:, ::-1], np.full((size, size), unit)])
@@ -124,7 +128,8 @@ def cell_centres(network: Network, size: int, layer: str) -> tuple[np.ndarray, n
   return (down[:, 0] + far - up[:, 0]) / 2, (right[0] + far - left[0]) / 2
 
 
-# The variables are arguments: as constants of the program, XLA on CPUs (JAX 0.10.2) takes such kernels for zero.
+# The variables are arguments: as constants of the program, XLA on CPUs (JAX 0.10.2) takes such
+# kernels for zero.
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _handed_on(model: Any, variables: Any, pixels: jax.Array, layer: str) -> jax.Array:
   with nn.intercept_methods(_without_layer_norm):
@@ -153,5 +158,7 @@ def _handing_on(path: tuple[Any, ...], leaf: jax.Array) -> np.ndarray:
 
 
 def _between(centres: np.ndarray, size: int) -> np.ndarray:
-  """The weights of cells in pixels, [size, cells]: linear between centres, the outermost cell's beyond."""
+  """The weights of cells in pixels, [size, cells]: linear between centres, the outermost cell's
+  beyond.
+  """
   return np.stack([np.interp(np.arange(size), centres, row) for row in np.eye(len(centres))], 1)

@@ -18,7 +18,8 @@ from imgclf.explain.network import (
   variants,
 )
 
-# Of the difference of the logits; integrated gradients that are further off are not told as complete.
+# Of the difference of the logits; integrated gradients that are further off are not told as
+# complete.
 TOLERANCE = 0.01
 
 
@@ -81,10 +82,12 @@ def integrate(
   max_steps: int = 512,
   tolerance: float = TOLERANCE,
 ) -> Integrated:
-  """Sums the gradients on the straight way from a baseline to each image (Sundararajan et al. 2017).
+  """Sums the gradients on the straight way from a baseline to each image (Sundararajan et al.
+  2017).
 
-  https://arxiv.org/abs/1703.01365, equation 1, channels added up, by the trapezoidal rule. The number of steps is
-  doubled until the map sums to the difference of the two logits (completeness, proposition 1).
+  https://arxiv.org/abs/1703.01365, equation 1, channels added up, by the trapezoidal rule. The
+  number of steps is doubled until the map sums to the difference of the two logits (completeness,
+  proposition 1).
 
   Args:
     network: whose logits to explain.
@@ -151,7 +154,9 @@ def _difference(
 
 
 def _sum_along(way: tuple, places: np.ndarray, weights: np.ndarray) -> np.ndarray:
-  """Weighted gradients at places from 0 to 1 of a way, times its length, [batch, size, size] float64."""
+  """Weighted gradients at places from 0 to 1 of a way, times its length, [batch, size, size]
+  float64.
+  """
   network, _, images, _ = way
   length = variants(len(images), images.shape[1])
   parts = zip(*(filled(values.astype(network.dtype), length) for values in (places, weights)))
@@ -187,15 +192,16 @@ def smoothgrad(
 ) -> np.ndarray:
   """How steeply the logit changes with each pixel, averaged over noise (Smilkov et al. 2017).
 
-  https://arxiv.org/abs/1706.03825, section 2.2. The size of the mean gradient, channels added up: it tells where the
-  logit is sensitive, not whether light or dark speaks for the class.
+  https://arxiv.org/abs/1706.03825, section 2.2. The size of the mean gradient, channels added up:
+  it tells where the logit is sensitive, not whether light or dark speaks for the class.
 
   Args:
     network: whose logits to explain.
     images: [batch, size, size, 3] uint8.
     classes: [batch] int32.
     samples: noisy copies of an image; all images get the same noise.
-    noise: its standard deviation, as a share of the image's range of levels; the paper takes 0.1 to 0.2.
+    noise: its standard deviation, as a share of the image's range of levels; the paper takes 0.1 to
+      0.2.
     seed: of the noise.
 
   Returns:

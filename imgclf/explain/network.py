@@ -1,4 +1,5 @@
-"""A run's network as a function of an image's levels, for whatever explains it; and work cut into parts.
+"""A run's network as a function of an image's levels, for whatever explains it; and work cut into
+parts.
 
 Knows no method of explanation.
 """
@@ -16,9 +17,9 @@ from imgclf.errors import UserError
 from imgclf.models import layers
 from imgclf.run import Run
 
-# Pixels that the network sees at once: 8 images of 224 px, for whose gradient the program of a ResNet-50 takes
-# 0.5 GB beside the weights, compiled for a CPU, and that of a VGG-16 0.6. Of small images there are at most 256, in
-# groups of at most 32 with 8 variants of each.
+# Pixels that the network sees at once: 8 images of 224 px, for whose gradient the program of a
+# ResNet-50 takes 0.5 GB beside the weights, compiled for a CPU, and that of a VGG-16 0.6. Of small
+# images there are at most 256, in groups of at most 32 with 8 variants of each.
 PIXELS = 8 * 224 * 224
 ROWS, GROUP, VARIANTS = 256, 32, 8
 
@@ -84,7 +85,8 @@ def of_class(rows: jax.Array, classes: jax.Array) -> jax.Array:
 
 
 def groups(count: int, size: int) -> Iterator[np.ndarray]:
-  """Yields the places of `count` images in groups of one length, the last filled up with its last place.
+  """Yields the places of `count` images in groups of one length, the last filled up with its last
+  place.
 
   Lengths are powers of two, so that there are few of them to compile for.
 
@@ -120,7 +122,9 @@ def filled(values: np.ndarray, length: int, fill: Any = 0) -> Iterator[np.ndarra
 
 
 def stacked(levels: jax.Array) -> jax.Array:
-  """Makes one batch, [variants * batch, ...], of the variants of a batch, [variants, batch, ...]."""
+  """Makes one batch, [variants * batch, ...], of the variants of a batch, [variants, batch,
+  ...].
+  """
   return levels.reshape(-1, *levels.shape[2:])
 
 
@@ -129,9 +133,10 @@ def baseline_of(images: np.ndarray, baseline: Any, mean: Any) -> np.ndarray:
 
   Args:
     images: [batch, size, size, 3] levels.
-    baseline: `black`, `white`, `mean` (the mean colour of the training data, as config.augment.mean has it),
-      `blur` (the image, through a Gaussian with a standard deviation of an eighth of its size), or levels that
-      broadcast to the images: [3], [size, size, 3] or [batch, size, size, 3], from 0 to 255.
+    baseline: `black`, `white`, `mean` (the mean colour of the training data, as config.augment.mean
+      has it), `blur` (the image, through a Gaussian with a standard deviation of an eighth of its
+      size), or levels that broadcast to the images: [3], [size, size, 3] or [batch, size, size, 3],
+      from 0 to 255.
     mean: [3], for values from 0 to 1.
 
   Returns:
@@ -160,7 +165,9 @@ def baseline_of(images: np.ndarray, baseline: Any, mean: Any) -> np.ndarray:
 
 
 def _blurred(images: np.ndarray) -> np.ndarray:
-  """Each pixel is a mean of those in the picture: at its edge the weights of those there are sum to 1."""
+  """Each pixel is a mean of those in the picture: at its edge the weights of those there are sum to
+  1.
+  """
   size = images.shape[1]
   places = np.arange(size)
   kernel = np.exp(-(((places[:, None] - places) / (size / 8)) ** 2) / 2)

@@ -28,8 +28,8 @@ def occlusion(
     images: [batch, size, size, 3] uint8.
     classes: [batch] int32.
     patch: side of the square in pixels; left out: an eighth of the image's.
-    stride: pixels from one square to the next, at most `patch`; left out: half of `patch`. The last square
-      of a row ends with the image.
+    stride: pixels from one square to the next, at most `patch`; left out: half of `patch`. The last
+      square of a row ends with the image.
     baseline: what the square shows; see `imgclf.explain.network.baseline_of`.
 
   Returns:

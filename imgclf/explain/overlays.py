@@ -1,7 +1,8 @@
 """Heat maps as pictures. Knows no model.
 
-Both scales of colour grow lighter from end to end, so that they read the same to the colour-blind and on a grey
-print; the picture below is grey and of little contrast, so that it does not pass for heat.
+Both scales of colour grow lighter from end to end, so that they read the same to the colour-blind
+and on a grey print; the picture below is grey and of little contrast, so that it does not pass for
+heat.
 """
 
 import numpy as np
@@ -9,7 +10,8 @@ from PIL import Image
 
 # From no heat to most of it: black, violet, red, orange, pale yellow.
 SEQUENTIAL = ((0, 0, 10), (80, 18, 123), (182, 54, 121), (251, 136, 97), (252, 253, 191))
-# From against to for: dark blue, grey, light orange. Blue and orange are apart for every kind of colour blindness.
+# From against to for: dark blue, grey, light orange. Blue and orange are apart for every kind of
+# colour blindness.
 DIVERGING = ((0, 30, 105), (32, 84, 158), (128, 128, 128), (240, 164, 64), (255, 224, 150))
 
 # How much of a pixel is heat. The rest is the picture, its levels from these two.
@@ -20,9 +22,9 @@ SIDE, GAP = 224, 8
 def overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
   """Lays a heat map over its image.
 
-  A map without negative values runs from black to pale yellow, another from blue (against the class) over grey to
-  orange (for it). The scale ends at the heat that 99% of the pixels do not exceed, lest a single one leave all
-  others dark.
+  A map without negative values runs from black to pale yellow, another from blue (against the
+  class) over grey to orange (for it). The scale ends at the heat that 99% of the pixels do not
+  exceed, lest a single one leave all others dark.
 
   Args:
     image: [size, size, 3] uint8.

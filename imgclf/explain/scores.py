@@ -1,4 +1,6 @@
-"""What a heat map is worth: does the model's answer go with the pixels that it names, does it change with the weights."""
+"""What a heat map is worth: does the model's answer go with the pixels that it names, does it
+change with the weights.
+"""
 
 import dataclasses
 from typing import Any
@@ -23,7 +25,8 @@ from imgclf.run import Run
 
 @dataclasses.dataclass(frozen=True)
 class Areas:
-  """Areas under the curve of the class's probability over the share of pixels, each [batch] float64 in [0, 1].
+  """Areas under the curve of the class's probability over the share of pixels, each [batch] float64
+  in [0, 1].
 
   Attributes:
     deletion: the pixels of most heat go first; small where the map names what the answer rests on.
@@ -49,17 +52,19 @@ def deletion_insertion(
   canvas: Any = "blur",
   seed: int = 0,
 ) -> Areas:
-  """Takes the pixels of most heat away, and brings them in, a share at a time (Petsiuk et al. 2018).
+  """Takes the pixels of most heat away, and brings them in, a share at a time (Petsiuk et al.
+  2018).
 
-  https://arxiv.org/abs/1806.07421, section 4.1. Compare maps of one run with each other and with the random order, not
-  runs with each other: an answer that falls at the first missing pixel has small areas of both kinds.
+  https://arxiv.org/abs/1806.07421, section 4.1. Compare maps of one run with each other and with
+  the random order, not runs with each other: an answer that falls at the first missing pixel has
+  small areas of both kinds.
 
   Args:
     run: whose probabilities these are, temperature included.
     images: [batch, size, size, 3] uint8.
     classes: [batch] int.
-    heatmaps: [batch, size, size] floats, as `imgclf.explain.heatmaps` gives them. Of equal pixels the one that is
-      read first comes first.
+    heatmaps: [batch, size, size] floats, as `imgclf.explain.heatmaps` gives them. Of equal pixels
+      the one that is read first comes first.
     steps: points of the curve, but for the first.
     deleted: what takes the place of pixels; see `imgclf.explain.network.baseline_of`.
     canvas: what pixels are brought into; likewise.
@@ -102,7 +107,9 @@ def _area(
   classes: np.ndarray,
   steps: int,
 ) -> np.ndarray:
-  """The area, [batch], while the pixels of the old images become the new ones', by their places [batch, pixels]."""
+  """The area, [batch], while the pixels of the old images become the new ones', by their places
+  [batch, pixels].
+  """
   batch, size = new.shape[:2]
   cuts = np.round(np.arange(steps + 1) * (size * size / steps)).astype(np.int32)
   area = np.zeros(batch)
@@ -128,9 +135,10 @@ def redrawn(run: Run, seed: int = 0) -> Run:
   """Returns the run with the entries of each of its parameters in a random order.
 
   A map that says something of the model is another one then (Adebayo et al. 2018,
-  https://arxiv.org/abs/1810.03292); one that stays shows the picture's edges, or the network's, whatever was learned. Each
-  layer keeps the sizes of its weights and forgets what they had learned; networks here start with a head of
-  zeros, from which no map can be made. Running statistics of batch norm stay.
+  https://arxiv.org/abs/1810.03292); one that stays shows the picture's edges, or the network's,
+  whatever was learned. Each layer keeps the sizes of its weights and forgets what they had learned;
+  networks here start with a head of zeros, from which no map can be made. Running statistics of
+  batch norm stay.
 
   Args:
     run: as `imgclf.load` restores it.

@@ -1,4 +1,5 @@
-"""A trained classifier in a form that runs without imgclf: what the formats share, and the formats by name.
+"""A trained classifier in a form that runs without imgclf: what the formats share, and the formats
+by name.
 
 A format is a file here with three names:
 
@@ -7,9 +8,11 @@ A format is a file here with three names:
     [batch, size, size, 3] uint8 to probabilities [batch, classes] float32, both numpy arrays.
   RUNTIME: the names of the packages that `load` needs, by which pip knows them.
 
-`timm_folder.py` is of another kind: weights without a program, for the networks of PyTorch's libraries.
+`timm_folder.py` is of another kind: weights without a program, for the networks of PyTorch's
+libraries.
 
-Each is imported when it is asked for, and with it a runtime that may not be installed. Knows no run folder.
+Each is imported when it is asked for, and with it a runtime that may not be installed. Knows no run
+folder.
 """
 
 import difflib

@@ -1,4 +1,5 @@
-"""The README of an export: what it is, how good, on what data, how its input is made, and code that runs it.
+"""The README of an export: what it is, how good, on what data, how its input is made, and code that
+runs it.
 
 All of it from the record that `export.json` holds, and the figures of evaluations. Knows no format.
 """
@@ -13,12 +14,14 @@ from imgclf.text import printable
 # Classes that the card lists; `export.json` has all.
 _MOST_CLASSES = 20
 
-# Key of a record: true where an image has several classes, each with a probability of its own; else left out.
+# Key of a record: true where an image has several classes, each with a probability of its own; else
+# left out.
 SEVERAL = "several_classes"
 
 
 def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns how evaluation makes pixels of an image file, and what of it is inside the exported function.
+  """Returns how evaluation makes pixels of an image file, and what of it is inside the exported
+  function.
 
   Args:
     config: a run's resolved config.
@@ -138,7 +141,9 @@ def card(
 
 
 def _code(text: object) -> str:
-  """Text of others as Markdown shows it unchanged: nothing in it can mark anything up, or end what it is in."""
+  """Text of others as Markdown shows it unchanged: nothing in it can mark anything up, or end what
+  it is in.
+  """
   return "`" + printable(text).replace("`", "'").replace("|", "/") + "`"
 
 
@@ -149,7 +154,8 @@ def _classes(classes: Sequence[str]) -> str:
   return listed + (f"\n\nand {left:,} more in `{RECORD}`." if left > 0 else "")
 
 
-# Of one class an image, and of several: what the card says of answers, and which shares it tells by which names.
+# Of one class an image, and of several: what the card says of answers, and which shares it tells by
+# which names.
 _ANSWERS = (
   "Every image gets one of the classes; there is no answer for what is none of them.",
   "Every class has a probability of its own, and an image is said to have those of 0.5 or more; none may be.",

@@ -1,4 +1,5 @@
-"""The folder that an export is: written beside its place and renamed, so that it is there whole or not at all.
+"""The folder that an export is: written beside its place and renamed, so that it is there whole or
+not at all.
 
 Knows no format and no model.
 """
@@ -25,8 +26,8 @@ def checked(output: str | os.PathLike) -> pathlib.Path:
   """Returns the folder to be made, absolute.
 
   Raises:
-    UserError: if its parent is not there, or something stands in its place that is neither an empty folder nor an
-      earlier export with nothing added to it.
+    UserError: if its parent is not there, or something stands in its place that is neither an empty
+      folder nor an earlier export with nothing added to it.
   """
   path = pathlib.Path(output).expanduser().absolute()
   if not path.name:
@@ -65,10 +66,11 @@ def _refuse_foreign(path: pathlib.Path, output: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def whole_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Makes a folder that takes its name, and the place of an earlier export, only when its body ends well.
+  """Makes a folder that takes its name, and the place of an earlier export, only when its body ends
+  well.
 
-  What goes wrong before, a signal among it, leaves nothing; only a kill that no process survives leaves a hidden
-  folder beside it, `.NAME.*.unfinished`.
+  What goes wrong before, a signal among it, leaves nothing; only a kill that no process survives
+  leaves a hidden folder beside it, `.NAME.*.unfinished`.
 
   Args:
     output: as `checked` returns it.
@@ -90,7 +92,8 @@ def whole_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _take_place(unfinished: pathlib.Path, output: pathlib.Path) -> None:
-  # Nothing but a rename makes it visible, and it must not reach the disk before what it makes visible.
+  # Nothing but a rename makes it visible, and it must not reach the disk before what it makes
+  # visible.
   for top, _, names in os.walk(unfinished):
     for name in names:
       with open(os.path.join(top, name), "rb") as file:
@@ -110,7 +113,9 @@ def _take_place(unfinished: pathlib.Path, output: pathlib.Path) -> None:
 
 
 def listed(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-  """Returns size in bytes and SHA-256 of every file below a folder, by its path with `/` between the parts."""
+  """Returns size in bytes and SHA-256 of every file below a folder, by its path with `/` between
+  the parts.
+  """
   files = {}
   for path in sorted(p for p in folder.rglob("*") if p.is_file()):
     with open(path, "rb") as file:

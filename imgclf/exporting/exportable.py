@@ -17,8 +17,9 @@ from imgclf.models import convolution
 
 Weights = dict[str, Any]
 
-# An export computes in this type, whatever the run trained in. Parameters are float32 in any case; results in
-# bfloat16 depend on where a compiler rounds, to 1e-2 of a probability, so no two runtimes would agree on them.
+# An export computes in this type, whatever the run trained in. Parameters are float32 in any case;
+# results in bfloat16 depend on where a compiler rounds, to 1e-2 of a probability, so no two
+# runtimes would agree on them.
 DTYPE = "float32"
 
 # What programs of XLA are exported for, all in one.
@@ -30,8 +31,8 @@ class Exportable:
   """What is exported.
 
   Attributes:
-    probabilities: weights, pixels [batch, size, size, 3] uint8 -> [batch, classes] float32. Normalisation and the
-      temperature are inside; the crop is made before.
+    probabilities: weights, pixels [batch, size, size, 3] uint8 -> [batch, classes] float32.
+      Normalisation and the temperature are inside; the crop is made before.
     weights: float32 arrays by name, such as `params/conv1/kernel`.
     size: height and width of the images, in pixels.
     classes: names by label.
@@ -45,7 +46,9 @@ class Exportable:
   parameters: int
 
   def specs(self, batch: Any) -> tuple[dict[str, jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
-    """Returns the shapes of the function's two arguments, for a batch of this size, which may be symbolic."""
+    """Returns the shapes of the function's two arguments, for a batch of this size, which may be
+    symbolic.
+    """
     weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in self.weights.items()}
     return weights, jax.ShapeDtypeStruct((batch, self.size, self.size, 3), jnp.uint8)
 
@@ -58,14 +61,15 @@ def exportable(
 ) -> Exportable:
   """Makes the function of a network, in float32 and with products of full precision.
 
-  Full precision is written into the program: accelerators would round the operands of products to 8 or 10 bits
-  by default, and answer otherwise than a CPU.
+  Full precision is written into the program: accelerators would round the operands of products to 8
+  or 10 bits by default, and answer otherwise than a CPU.
 
   Args:
     config: a run's resolved config.
     classes: names by label.
     variables: the network's parameters and, where it has them, running statistics.
-    temperature: what logits are divided by before the softmax or, of several classes an image, the sigmoid.
+    temperature: what logits are divided by before the softmax or, of several classes an image, the
+      sigmoid.
   """
   model: Any = models.create({**config["model"], "dtype": DTYPE}, len(classes), axis_name=None)
   options = config["augment"]

@@ -1,8 +1,10 @@
-"""An ONNX graph under construction: values, nodes and constants, and how an array of JAX lies in a tensor of ONNX.
+"""An ONNX graph under construction: values, nodes and constants, and how an array of JAX lies in a
+tensor of ONNX.
 
-JAX's arrays have the channels last and ONNX's convolutions have them second, and JAX broadcasts by an operation of
-its own where ONNX does within arithmetic. So a value knows in which order its axes lie in the tensor, and which of
-them are still 1 there; both are made good only where an operation needs it. Knows no operation of JAX.
+JAX's arrays have the channels last and ONNX's convolutions have them second, and JAX broadcasts by
+an operation of its own where ONNX does within arithmetic. So a value knows in which order its axes
+lie in the tensor, and which of them are still 1 there; both are made good only where an operation
+needs it. Knows no operation of JAX.
 """
 
 from collections.abc import Sequence
@@ -96,7 +98,9 @@ class Graph:
     return final
 
   def ordered(self, value: Value, order: Sequence[int]) -> str:
-    """Returns the name of a tensor that has the array's axes in this order; broadcasts stay put off."""
+    """Returns the name of a tensor that has the array's axes in this order; broadcasts stay put
+    off.
+    """
     order = tuple(order)
     if value.constant is not None:
       return self.store(value.constant.transpose(order), value.name)

@@ -1,9 +1,9 @@
 """A function of JAX as an ONNX graph: each primitive of its trace by a few nodes.
 
-The converter that is kept up, jax2onnx 0.17.1, takes no orbax-checkpoint from 0.11.37 on, brings a dozen packages
-besides, and gave ResNet's padded max-pooling another shape without a word; the networks here need some 35
-primitives. What is not among them is refused by its name. What depends on weights alone is computed while
-converting, by JAX itself.
+The converter that is kept up, jax2onnx 0.17.1, takes no orbax-checkpoint from 0.11.37 on, brings a
+dozen packages besides, and gave ResNet's padded max-pooling another shape without a word; the
+networks here need some 35 primitives. What is not among them is refused by its name. What depends
+on weights alone is computed while converting, by JAX itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -217,7 +217,8 @@ def _pad(graph: Graph, operands: Operands, parameters: Parameters, shape: tuple)
 
 def _reverse(graph: Graph, operands: Operands, parameters: Parameters, shape: tuple) -> Value:
   axes = parameters["dimensions"]
-  # From the last element backwards to the one before the first, which has no number but a very small one.
+  # From the last element backwards to the one before the first, which has no number but a very
+  # small one.
   columns = [-1] * len(axes), [np.iinfo(np.int64).min] * len(axes), axes, [-1] * len(axes)
   bounds = [graph.store(np.array(column, np.int64)) for column in columns]
   return graph.node("Slice", [graph.plain(operands[0]), *bounds], shape)
@@ -311,7 +312,8 @@ def _dot(graph: Graph, operands: Operands, parameters: Parameters, shape: tuple)
   return graph.node("Einsum", names, shape, equation=equation)
 
 
-# What only moves elements or keeps them: of a constant it is done without a node, and the name stays.
+# What only moves elements or keeps them: of a constant it is done without a node, and the name
+# stays.
 _MOVES: dict[str, Callable[[Graph, Operands, Parameters, tuple], Value]] = {
   "broadcast_in_dim": _broadcast,
   "reshape": _reshape,

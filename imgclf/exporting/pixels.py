@@ -37,7 +37,8 @@ def of_run(config: Mapping[str, Any]) -> tuple[np.ndarray, str]:
 
 
 def of_files(paths: Sequence[str], config: Mapping[str, Any]) -> np.ndarray:
-  """Returns the first `MOST` of the image files that are meant, as `imgclf.data.image_paths.find` says.
+  """Returns the first `MOST` of the image files that are meant, as `imgclf.data.image_paths.find`
+  says.
 
   Returns:
     [n, size, size, 3] uint8.

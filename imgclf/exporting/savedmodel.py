@@ -1,8 +1,10 @@
-"""TensorFlow's SavedModel: the weights as variables, the program as StableHLO in one operation, `XlaCallModule`.
+"""TensorFlow's SavedModel: the weights as variables, the program as StableHLO in one operation,
+`XlaCallModule`.
 
-The only place that knows TensorFlow. Runs where TensorFlow does, TensorFlow Serving among them; TensorFlow Lite
-and TensorFlow.js do not have the operation. jax2tf, which makes the same, writes StableHLO of a version that a
-TensorFlow older than the JAX beside it can't read: that of JAX 0.12 is too new for TensorFlow 2.21, its latest.
+The only place that knows TensorFlow. Runs where TensorFlow does, TensorFlow Serving among them;
+TensorFlow Lite and TensorFlow.js do not have the operation. jax2tf, which makes the same, writes
+StableHLO of a version that a TensorFlow older than the JAX beside it can't read: that of JAX 0.12
+is too new for TensorFlow 2.21, its latest.
 """
 
 from collections.abc import Callable, Mapping
@@ -83,7 +85,9 @@ class _Module(tf.Module):
 
 
 def write(carried: Exportable, about: Mapping[str, Any], folder: pathlib.Path) -> None:
-  """Writes the folder `model`; the classes are an asset of it and the result of the signature `classes`."""
+  """Writes the folder `model`; the classes are an asset of it and the result of the signature
+  `classes`.
+  """
   tf.config.set_visible_devices([], "GPU")  # it would take all the memory of the one that JAX uses
   # An asset is copied from a file, whose name it keeps.
   listed = folder / "classes.json"

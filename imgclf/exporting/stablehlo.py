@@ -1,8 +1,10 @@
-"""StableHLO by `jax.export`: one program for CPUs, NVIDIA GPUs and TPUs, and the weights in a file beside it.
+"""StableHLO by `jax.export`: one program for CPUs, NVIDIA GPUs and TPUs, and the weights in a file
+beside it.
 
-The weights are arguments of the program, not part of it. JAX promises to read an exported program for six months
-(https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees); `weights.npz`, which NumPy reads
-without pickle, has no such date, so what was trained outlives the program.
+The weights are arguments of the program, not part of it. JAX promises to read an exported program
+for six months (https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees);
+`weights.npz`, which NumPy reads without pickle, has no such date, so what was trained outlives the
+program.
 """
 
 from collections.abc import Callable, Mapping

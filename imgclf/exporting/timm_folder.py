@@ -1,6 +1,8 @@
-"""A run's weights by the names of timm, or of torchvision where timm lacks the network: the way back to PyTorch.
+"""A run's weights by the names of timm, or of torchvision where timm lacks the network: the way
+back to PyTorch.
 
-No program is written, so nothing is run: what is written is read back, and must be the run's weights to the bit.
+No program is written, so nothing is run: what is written is read back, and must be the run's
+weights to the bit.
 """
 
 from collections.abc import Mapping, Sequence

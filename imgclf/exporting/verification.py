@@ -1,4 +1,5 @@
-"""Whether an export answers as evaluation does, on real pixels through its own runtime, and how fast.
+"""Whether an export answers as evaluation does, on real pixels through its own runtime, and how
+fast.
 
 Knows no format: both sides are functions from pixels to probabilities.
 """
@@ -12,7 +13,8 @@ import numpy as np
 
 Function = Callable[[np.ndarray], np.ndarray]
 
-# Float32 sums in another order differ by some 1e-7 of a probability; what is lost or misplaced, by far more.
+# Float32 sums in another order differ by some 1e-7 of a probability; what is lost or misplaced, by
+# far more.
 TOLERANCE = 1e-5
 # Images in the larger batch, and how many of the first also come alone.
 BATCH = 16
@@ -21,7 +23,8 @@ _CALLS, _LEAST_TURNS, _MOST_TURNS = 10, 2, 20
 
 
 def batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
-  """Yields the first images one by one, then all of them in batches of `BATCH`; a single one also twice at once.
+  """Yields the first images one by one, then all of them in batches of `BATCH`; a single one also
+  twice at once.
 
   Args:
     pixels: [n, size, size, 3] uint8, n at least 1.
@@ -36,7 +39,8 @@ def batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def largest_difference(ours: Function, theirs: Function, pixels: np.ndarray) -> float:
-  """Returns the largest difference of two probabilities over `batches`; infinite where one of them is no number.
+  """Returns the largest difference of two probabilities over `batches`; infinite where one of them
+  is no number.
 
   Raises:
     ValueError: if their results are not of the same shape and type.
@@ -54,10 +58,11 @@ def largest_difference(ours: Function, theirs: Function, pixels: np.ndarray) -> 
 
 
 def latencies(functions: list[Function], image: np.ndarray) -> list[float]:
-  """Returns the median milliseconds that each takes for one image; they take turns, so that other work hits all alike.
+  """Returns the median milliseconds that each takes for one image; they take turns, so that other
+  work hits all alike.
 
-  What is called in the first moments of a turn is not counted: the threads of the other runtime may still be
-  spinning, in wait for more work.
+  What is called in the first moments of a turn is not counted: the threads of the other runtime may
+  still be spinning, in wait for more work.
 
   Args:
     functions: called once before they are timed.

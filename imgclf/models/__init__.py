@@ -1,11 +1,12 @@
 """The networks by name: which there are, what each accepts, and how one is made from a config.
 
-Light: a network's module, and with it flax, is imported when the network is made. This file knows no
-layer; the networks know neither this file nor the config.
+Light: a network's module, and with it flax, is imported when the network is made. This file knows
+no layer; the networks know neither this file nor the config.
 
 A model is applied as `model.apply(variables, images, train=False, keys=None)` and returns logits:
 
-  images: [batch, height, width, channels] of any float type, normalised. Channels are 3 in training,
+  images: [batch, height, width, channels] of any float type, normalised. Channels are 3 in
+  training,
     but a network takes what it was initialised with.
   train: batch norm uses the batch's statistics and dropout is on; False by default.
   keys: [batch] typed PRNG keys, one for each example; needed only where dropout or drop-path is on.
@@ -14,8 +15,8 @@ A model is applied as `model.apply(variables, images, train=False, keys=None)` a
 `model.init(key, images)` returns `params` and, where there is batch norm, `batch_stats`, both
 float32 (float64 with dtype float64). The head starts at zero, so that the loss of an untrained
 network is ln(classes); `airbench94` alone differs. A network whose first weights come from training
-images has `fitted_to`, how many, and `fitted(params, images)`, which returns them. With `mutable=["intermediates"]` apply also returns features by name; see
-`imgclf.models.layers.feature`.
+images has `fitted_to`, how many, and `fitted(params, images)`, which returns them. With
+`mutable=["intermediates"]` apply also returns features by name; see `imgclf.models.layers.feature`.
 """
 
 from collections.abc import Mapping
@@ -39,7 +40,8 @@ class _Entry:
     module: file of the family, under imgclf.models.
     network: class of the family.
     smallest: least height and width in pixels of an image that the network can take.
-    image_size: height and width that the network is usually trained at, which its costs are told for.
+    image_size: height and width that the network is usually trained at, which its costs are told
+      for.
     num_classes: of the set that it is usually trained on, likewise.
     fields: what makes this network of the class.
     options: optional fields of config.model that the class takes under the same name.
@@ -173,8 +175,8 @@ def check(model_config: Mapping[str, Any], image_size: int) -> None:
     image_size: height and width of the images, in pixels.
 
   Raises:
-    UserError: if there is no such network, if it does not have an option that is set, or if the images
-      are so small that nothing is left of them before its head.
+    UserError: if there is no such network, if it does not have an option that is set, or if the
+      images are so small that nothing is left of them before its head.
   """
   name = model_config["name"]
   entry = _entry(name)
@@ -261,9 +263,9 @@ def shapes(model: "nn.Module", image_size: int) -> dict[str, Any]:
 def depths(model: "nn.Module", image_size: int) -> dict[str, int]:
   """Returns how many layers lie between each part of a network and its logits: 0 for the head.
 
-  A part is what the first word of its parameters' names stands for, such as `stage1_block2`. Each that holds a filter or
-  matrix is a layer, in the order of the forward pass; what holds none, such as a norm or a class token, belongs to the layer
-  before it.
+  A part is what the first word of its parameters' names stands for, such as `stage1_block2`. Each
+  that holds a filter or matrix is a layer, in the order of the forward pass; what holds none, such
+  as a norm or a class token, belongs to the layer before it.
 
   Args:
     model: as made by `create`.
@@ -316,7 +318,8 @@ class Cost:
 
 
 def cost(name: str) -> Cost:
-  """Works out what a network takes at the image size and with the classes that it is usually trained at.
+  """Works out what a network takes at the image size and with the classes that it is usually
+  trained at.
 
   Raises:
     UserError: if there is no such network.
@@ -339,7 +342,9 @@ def multiply_adds(model: "nn.Module", image_size: int) -> int:
 
 
 def _traced(model: "nn.Module", image_size: int) -> tuple[Any, int]:
-  """The logits and variables of one image, as shapes, and the multiply-adds: initial values need none."""
+  """The logits and variables of one image, as shapes, and the multiply-adds: initial values need
+  none.
+  """
   import jax
   import jax.numpy as jnp
 

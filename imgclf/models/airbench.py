@@ -13,13 +13,15 @@ import numpy as np
 
 from imgclf.models import layers, pooling, whitening
 
-# Running statistics that keep little of themselves follow a network that changes fast (airbench94_muon.py).
+# Running statistics that keep little of themselves follow a network that changes fast
+# (airbench94_muon.py).
 MOMENTUM, EPSILON = 0.6, 1e-12
 PATCH = 2
 
 
 def identity_conv_init(key: jax.Array, shape: Sequence[int], dtype: DTypeLike) -> jax.Array:
-  """Draws a convolution whose first outputs are its inputs, as far as they go (Jordan 2024, "identity initialization").
+  """Draws a convolution whose first outputs are its inputs, as far as they go (Jordan 2024,
+  "identity initialization").
 
   The others are torch's default, uniform in plus and minus 1 / sqrt(inputs of a filter).
 
@@ -48,7 +50,8 @@ def uniform_init(std: float) -> Callable[..., jax.Array]:
 
 
 class Block(nn.Module):
-  """Twice 3x3 convolution, batch norm without a scale, GELU; 2x2 max-pooling after the first convolution.
+  """Twice 3x3 convolution, batch norm without a scale, GELU; 2x2 max-pooling after the first
+  convolution.
 
   Attributes:
     width: channels of the result.
@@ -89,18 +92,21 @@ class Block(nn.Module):
 
 
 class Airbench(nn.Module):
-  """A whitening of 2x2 patches, three blocks, the maximum over pixels, and a head whose logits are scaled down.
+  """A whitening of 2x2 patches, three blocks, the maximum over pixels, and a head whose logits are
+  scaled down.
 
-  Jordan 2024, https://arxiv.org/abs/2404.00498, and airbench94_muon.py of github.com/KellerJordan/cifar10-airbench.
-  At 32 pixels the blocks see 31 -> 15 -> 7 -> 3 of them. The convolutions do not start at random, so that the head
-  does, with logits divided by its inputs: the loss of an untrained network is near ln(classes), not at it. Takes
-  images from 9 pixels on: 9 -> 8 -> 4 -> 2 -> 1.
+  Jordan 2024, https://arxiv.org/abs/2404.00498, and airbench94_muon.py of
+  github.com/KellerJordan/cifar10-airbench. At 32 pixels the blocks see 31 -> 15 -> 7 -> 3 of them.
+  The convolutions do not start at random, so that the head does, with logits divided by its inputs:
+  the loss of an untrained network is near ln(classes), not at it. Takes images from 9 pixels on: 9
+  -> 8 -> 4 -> 2 -> 1.
 
-  Three updates of the recipe in float64 equal those of that script to 2e-7 of each array's move, but for pixels that
-  tie in a pooling window, as in a blank sky: here they share its gradient, there the first one takes it all.
+  Three updates of the recipe in float64 equal those of that script to 2e-7 of each array's move,
+  but for pixels that tie in a pooling window, as in a blank sky: here they share its gradient,
+  there the first one takes it all.
 
-  It is meant to be trained with `whitening/kernel` as `fitted` sets it, frozen. Features: `stem`, `stage1` to `stage3`,
-  `pre_logits`.
+  It is meant to be trained with `whitening/kernel` as `fitted` sets it, frozen. Features: `stem`,
+  `stage1` to `stage3`, `pre_logits`.
 
   Attributes:
     num_classes: length of the logits.
@@ -141,7 +147,8 @@ class Airbench(nn.Module):
     return head(self.num_classes, dtype=wide, param_dtype=wide)(x) / x.shape[-1]
 
   def fitted(self, params: Mapping[str, Any], images: jax.Array) -> dict[str, Any]:
-    """Returns the parameters with a stem that whitens the images' patches; see `imgclf.models.whitening`.
+    """Returns the parameters with a stem that whitens the images' patches; see
+    `imgclf.models.whitening`.
 
     Args:
       params: as from `init`.

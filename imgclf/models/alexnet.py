@@ -14,7 +14,8 @@ HIDDEN = 4096
 
 
 class AlexNet(nn.Module):
-  """AlexNet as torchvision has it: the single column of Krizhevsky 2014, without local normalisation.
+  """AlexNet as torchvision has it: the single column of Krizhevsky 2014, without local
+  normalisation.
 
   https://arxiv.org/abs/1404.5997, and Krizhevsky et al. 2012 for dropout. Averages what the
   convolutions leave to 6x6, which is what 224 pixels give, so weights fit any image size. Takes

@@ -14,7 +14,8 @@ HIDDEN = 512
 
 
 class CNN(nn.Module):
-  """Three 3x3 convolutions without padding, each with ReLU and 2x2 max-pooling, and two dense layers.
+  """Three 3x3 convolutions without padding, each with ReLU and 2x2 max-pooling, and two dense
+  layers.
 
   The first dense layer sees every pixel of what is left, so the number of parameters depends on the
   image size. Takes images from 22 pixels on: 22 -> 20 -> 10 -> 8 -> 4 -> 2 -> 1.

@@ -47,9 +47,11 @@ class Block(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-  """Patches of 4x4 pixels, four stages of blocks with a halving between them, the mean over pixels and the head.
+  """Patches of 4x4 pixels, four stages of blocks with a halving between them, the mean over pixels
+  and the head.
 
-  Liu et al. 2022, https://arxiv.org/abs/2201.03545; atto and nano are timm's. Takes images from 32 pixels on.
+  Liu et al. 2022, https://arxiv.org/abs/2201.03545; atto and nano are timm's. Takes images from 32
+  pixels on.
 
   Features: `stem`, `stage1` to `stage4`, `pre_logits` (normalised, before dropout).
 

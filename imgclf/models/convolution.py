@@ -14,9 +14,11 @@ import jax.numpy as jnp
 
 # Of images, not of features: from some eight channels on a matrix unit is well filled.
 FEW_CHANNELS = 4
-# Images whose products are added before a running sum is touched: more of them make the program longer, not faster.
+# Images whose products are added before a running sum is touched: more of them make the program
+# longer, not faster.
 IMAGES_AT_ONCE = 16
-# Channels of a convolution on a CPU that takes the place of several groups, and how many such there are at most.
+# Channels of a convolution on a CPU that takes the place of several groups, and how many such there
+# are at most.
 CHANNELS_AT_ONCE, AT_MOST = 32, 8
 
 _state = threading.local()
@@ -24,7 +26,9 @@ _state = threading.local()
 
 @contextlib.contextmanager
 def as_written() -> Iterator[None]:
-  """Within it convolutions are traced as the networks have them, for who counts their products or gives them on."""
+  """Within it convolutions are traced as the networks have them, for who counts their products or
+  gives them on.
+  """
   before = getattr(_state, "as_written", False)
   _state.as_written = True
   try:
@@ -71,8 +75,9 @@ def depthwise(
 ) -> jax.Array:
   """Convolves each channel by itself: a sum of shifted images times numbers.
 
-  On two CPU cores forward and backward of 16 images take 14 to 100 times less than XLA's own (3x3, 16 channels of 64
-  px: 76 and 5.6 ms; 7x7, 40 of 32 px: 167 and 8.4; 5x5, 960 of 4 px: 231 and 2.2).
+  On two CPU cores forward and backward of 16 images take 14 to 100 times less than XLA's own (3x3,
+  16 channels of 64 px: 76 and 5.6 ms; 7x7, 40 of 32 px: 167 and 8.4; 5x5, 960 of 4 px: 231 and
+  2.2).
 
   Args:
     x: [batch, height, width, channels].
@@ -117,9 +122,11 @@ depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 def _gradient_of_x(
   gradient: jax.Array, kernel: jax.Array, stride: int, lengths: Sequence[int]
 ) -> jax.Array:
-  """The gradient of a padded image as sums of shifted images again, for each pixel of stride x stride by itself.
+  """The gradient of a padded image as sums of shifted images again, for each pixel of stride x
+  stride by itself.
 
-  As the transpose of large kernels' sums XLA adds up padded images, which takes three to seventeen times as long.
+  As the transpose of large kernels' sums XLA adds up padded images, which takes three to seventeen
+  times as long.
   """
   batch, height, width, channels = gradient.shape
   rows, columns = (-(-length // stride) for length in lengths)
@@ -177,10 +184,11 @@ def on_channel_blocks(
   padding: Sequence[tuple[int, int]],
   **options: Any,
 ) -> jax.Array:
-  """Convolves groups of channels several at a time, with zeros where an output does not see an input.
+  """Convolves groups of channels several at a time, with zeros where an output does not see an
+  input.
 
-  On two CPU cores forward and backward of 16 images, 3x3, take 50 to 130 times less than XLA's own (32 groups of 4
-  channels, 32 px: 7.4 s and 58 ms; 26 of 8, 8 px: 650 and 12 ms).
+  On two CPU cores forward and backward of 16 images, 3x3, take 50 to 130 times less than XLA's own
+  (32 groups of 4 channels, 32 px: 7.4 s and 58 ms; 26 of 8, 8 px: 650 and 12 ms).
 
   Args:
     x: [batch, height, width, channels].
@@ -204,10 +212,12 @@ def on_channel_blocks(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _with_zeros(kernel: jax.Array, groups: int, several: int) -> jax.Array:
-  """[rows, columns, inputs, features] of groups -> [rows, columns, several * inputs, features] of parts of several.
+  """[rows, columns, inputs, features] of groups -> [rows, columns, several * inputs, features] of
+  parts of several.
 
-  The gradient picks what is the kernel's. As the transpose of a product with zeros and ones XLA makes it a reduction, at
-  which JAX 0.10.2 ends in a segmentation fault on a CPU, here or in what runs next.
+  The gradient picks what is the kernel's. As the transpose of a product with zeros and ones XLA
+  makes it a reduction, at which JAX 0.10.2 ends in a segmentation fault on a CPU, here or in what
+  runs next.
   """
   rows, columns, inputs, features = kernel.shape
   apart = kernel.reshape(rows, columns, inputs, groups // several, several, features // groups)
@@ -241,8 +251,9 @@ def on_pixel_blocks(
 ) -> jax.Array:
   """The convolution with a stride, as one with a stride of 1 on blocks of stride x stride pixels.
 
-  The same products are added, and zeros, so the same weights give the same result but for rounding. Three channels, which fill a
-  matrix unit badly, become 3 * stride ** 2 (MLPerf's ResNet-50 has had its stem so since v0.6).
+  The same products are added, and zeros, so the same weights give the same result but for rounding.
+  Three channels, which fill a matrix unit badly, become 3 * stride ** 2 (MLPerf's ResNet-50 has had
+  its stem so since v0.6).
 
   Args:
     x: [batch, height, width, channels].

@@ -13,8 +13,8 @@ from imgclf.models import convolution
 def traced(function: Callable[..., Any], *arguments: Any) -> tuple[Any, int]:
   """Traces a function without computing any of it.
 
-  Counted are the products that convolutions and matrix products add up, those with the zeros of a padding too: what
-  most published tables call MACs, or FLOPs. Loops are not looked into.
+  Counted are the products that convolutions and matrix products add up, those with the zeros of a
+  padding too: what most published tables call MACs, or FLOPs. Loops are not looked into.
 
   Args:
     function: of arrays.
@@ -24,7 +24,8 @@ def traced(function: Callable[..., Any], *arguments: Any) -> tuple[Any, int]:
     What it would return, as shapes, and the number of multiply-adds.
 
   Raises:
-    ValueError: if products stand within a loop, where it depends on the run how often they are made.
+    ValueError: if products stand within a loop, where it depends on the run how often they are
+      made.
   """
   with convolution.as_written():
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)

@@ -36,11 +36,14 @@ class Layer(nn.Module):
 
 
 class DenseNet(nn.Module):
-  """A stem, four stages in which every layer sees all before it, halved in between, the mean over pixels and the head.
+  """A stem, four stages in which every layer sees all before it, halved in between, the mean over
+  pixels and the head.
 
-  Huang et al. 2017, https://arxiv.org/abs/1608.06993, table 1, with compression by a half. Takes images from 29 pixels on.
+  Huang et al. 2017, https://arxiv.org/abs/1608.06993, table 1, with compression by a half. Takes
+  images from 29 pixels on.
 
-  Features: `stem`, `stage1` to `stage4` (the last one normalised, after ReLU), `pre_logits` (before dropout).
+  Features: `stem`, `stage1` to `stage4` (the last one normalised, after ReLU), `pre_logits` (before
+  dropout).
 
   Attributes:
     stage_sizes: layers of each stage.

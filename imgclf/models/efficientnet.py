@@ -12,7 +12,8 @@ from jax.typing import DTypeLike
 from imgclf.models import layers
 from imgclf.models.inverted_residual import InvertedResidual, divisible
 
-# A stage: fused, factor that widens, size of the convolution, stride of the first block, channels, blocks.
+# A stage: fused, factor that widens, size of the convolution, stride of the first block, channels,
+# blocks.
 Stage = tuple[bool, int, int, int, int, int]
 
 # Tan & Le 2019, table 1.
@@ -49,10 +50,11 @@ VARIANTS = {"b": B0, "v2_s": V2_S, "v2_m": V2_M}
 class EfficientNet(nn.Module):
   """A convolution, stages of inverted residuals, a convolution, the mean over pixels and the head.
 
-  Tan & Le 2019, https://arxiv.org/abs/1905.11946, and 2021, https://arxiv.org/abs/2104.00298, in torchvision's form:
-  symmetric padding. Takes images of any size.
+  Tan & Le 2019, https://arxiv.org/abs/1905.11946, and 2021, https://arxiv.org/abs/2104.00298, in
+  torchvision's form: symmetric padding. Takes images of any size.
 
-  Features: `stem`, `stage1` to `stage6` or `stage7`, `last` (the last convolution), `pre_logits` (before dropout).
+  Features: `stem`, `stage1` to `stage6` or `stage7`, `last` (the last convolution), `pre_logits`
+  (before dropout).
 
   Attributes:
     variant: `b`, which the factors below make B0 to B4, `v2_s` or `v2_m`.

@@ -15,7 +15,8 @@ Path = tuple[str, ...]
 
 
 def statistics_kept(paths: Collection[Path]) -> contextlib.AbstractContextManager[Any]:
-  """Returns a context in which a network that is applied in training has these batch norms as in evaluation.
+  """Returns a context in which a network that is applied in training has these batch norms as in
+  evaluation.
 
   Args:
     paths: of the layers, such as `("stage1_block1", "norm2")`.

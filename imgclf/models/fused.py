@@ -1,10 +1,10 @@
 """Batch norm, a sum and ReLU as one function whose backward pass keeps as little as it can.
 
-Differentiated one operation after the other, batch norm keeps its input a second time, in float32, and ReLU
-a mask. Here the input is kept as it came, and where something was added the result, which the next
-convolution keeps in any case: of ResNet-50 at 224 px in bfloat16 41 MB an image in place of 136
-(benchmarks/roofline.py). On a CPU ResNet-18's step at 32 px takes 0.4% to 5% less time, in each of four
-pairs. The variables are those of `flax.linen.BatchNorm`.
+Differentiated one operation after the other, batch norm keeps its input a second time, in float32,
+and ReLU a mask. Here the input is kept as it came, and where something was added the result, which
+the next convolution keeps in any case: of ResNet-50 at 224 px in bfloat16 41 MB an image in place
+of 136 (benchmarks/roofline.py). On a CPU ResNet-18's step at 32 px takes 0.4% to 5% less time, in
+each of four pairs. The variables are those of `flax.linen.BatchNorm`.
 """
 
 import functools
@@ -32,7 +32,8 @@ def batch_norm(
   axis_name: str | None,
   epsilon: float = EPSILON,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Normalises by the batch's own statistics, adds, and rectifies (Ioffe & Szegedy 2015, algorithm 1).
+  """Normalises by the batch's own statistics, adds, and rectifies (Ioffe & Szegedy 2015, algorithm
+  1).
 
   Args:
     x: [batch, ..., channels].
@@ -44,8 +45,8 @@ def batch_norm(
     epsilon: added to the variance.
 
   Returns:
-    The result, of x's shape and type; the mean and the (biased) variance of each channel, [channels] of
-    scale's type, which pass no gradient on.
+    The result, of x's shape and type; the mean and the (biased) variance of each channel,
+    [channels] of scale's type, which pass no gradient on.
   """
   return _forward(x, scale, bias, added, relu, axis_name, epsilon)[0]
 
@@ -119,7 +120,9 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, added: jax.Array | None = None, relu: bool = False) -> jax.Array:
-    """Normalises [batch, ..., channels], adds what has the same shape, and rectifies if asked to."""
+    """Normalises [batch, ..., channels], adds what has the same shape, and rectifies if asked
+    to.
+    """
     shape = x.shape[-1:]
     if self.use_scale:
       scale = self.param("scale", self.scale_init, shape, self.param_dtype)

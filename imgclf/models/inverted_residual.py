@@ -12,16 +12,20 @@ from imgclf.models.squeeze_excite import SqueezeExcite
 
 
 def divisible(channels: float, divisor: int = 8) -> int:
-  """The nearest multiple of `divisor`, at least one of it, and the next where 10% or more would be lost."""
+  """The nearest multiple of `divisor`, at least one of it, and the next where 10% or more would be
+  lost.
+  """
   nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
   return nearest + divisor if nearest < 0.9 * channels else nearest
 
 
 class InvertedResidual(nn.Module):
-  """Widened by a 1x1 convolution, convolved channel by channel, narrowed without an activation; plus x where it fits.
+  """Widened by a 1x1 convolution, convolved channel by channel, narrowed without an activation;
+  plus x where it fits.
 
-  Sandler et al. 2018, https://arxiv.org/abs/1801.04381, table 1. `fused` has one ordinary convolution in place of
-  the first two (Tan & Le 2021, https://arxiv.org/abs/2104.00298, figure 2). What would widen by nothing is left out.
+  Sandler et al. 2018, https://arxiv.org/abs/1801.04381, table 1. `fused` has one ordinary
+  convolution in place of the first two (Tan & Le 2021, https://arxiv.org/abs/2104.00298, figure 2).
+  What would widen by nothing is left out.
 
   Attributes:
     expanded: channels within.

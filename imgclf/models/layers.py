@@ -44,8 +44,8 @@ def conv(
   """A `size` x `size` convolution with `padding` zeros on each of the four sides.
 
   With a stride this differs from "SAME", which pads more at the far end: weights from torchvision
-  and timm expect the symmetric form. With `groups` an output sees only the inputs of its group, which is why
-  fewer outputs see an input: `HE_FAN_OUT`, the default, counts those alone.
+  and timm expect the symmetric form. With `groups` an output sees only the inputs of its group,
+  which is why fewer outputs see an input: `HE_FAN_OUT`, the default, counts those alone.
   """
   if kernel_init is None:
     kernel_init = initializers.variance_scaling(2.0 * groups, "fan_out", "normal")
@@ -105,8 +105,9 @@ def batch_norm(
 ) -> BatchNorm:
   """Batch norm over all but the last axis (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167).
 
-  It is called as `norm(x, added=None, relu=False)`: what follows it is best computed by it, since the backward
-  pass then keeps less; see `imgclf.models.fused`. The variance is the batch's own, not the unbiased estimate that torch keeps.
+  It is called as `norm(x, added=None, relu=False)`: what follows it is best computed by it, since
+  the backward pass then keeps less; see `imgclf.models.fused`. The variance is the batch's own, not
+  the unbiased estimate that torch keeps.
 
   Args:
     train: whether to use, and keep, the batch's statistics; else the running ones are used.
@@ -132,7 +133,9 @@ def batch_norm(
 
 
 def layer_norm(*, dtype: DTypeLike, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
-  """Layer norm over the last axis (Ba et al. 2016, https://arxiv.org/abs/1607.06450), in `param_dtype(dtype)` inside."""
+  """Layer norm over the last axis (Ba et al. 2016, https://arxiv.org/abs/1607.06450), in
+  `param_dtype(dtype)` inside.
+  """
   # The fast variance is a difference of large numbers where the mean is far from zero.
   return nn.LayerNorm(
     epsilon=epsilon,
@@ -145,10 +148,11 @@ def layer_norm(*, dtype: DTypeLike, name: str, epsilon: float = 1e-6) -> nn.Laye
 
 @jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
-  """x times the normal distribution function of x (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415).
+  """x times the normal distribution function of x (Hendrycks & Gimpel 2016,
+  https://arxiv.org/abs/1606.08415).
 
-  Computed in `param_dtype` of x's type and rounded once: bfloat16 has no digits left for the distribution function
-  where x is below -2. For the backward pass x alone is kept.
+  Computed in `param_dtype` of x's type and rounded once: bfloat16 has no digits left for the
+  distribution function where x is below -2. For the backward pass x alone is kept.
   """
   wide = x.astype(param_dtype(x.dtype))
   return (wide * _normal_cdf(wide)).astype(x.dtype)
@@ -201,10 +205,11 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array | None, *, stream: int) -
 
 
 def drop_path(x: jax.Array, rate: float, keys: jax.Array | None, *, stream: int) -> jax.Array:
-  """Zeroes a residual branch of a whole example with probability `rate`, else scales it by 1 / (1 - rate).
+  """Zeroes a residual branch of a whole example with probability `rate`, else scales it by 1 / (1 -
+  rate).
 
-  Stochastic depth (Huang et al. 2016, https://arxiv.org/abs/1603.09382), with the scaling in training, as in
-  dropout. As there, what happens to an example follows from its key alone.
+  Stochastic depth (Huang et al. 2016, https://arxiv.org/abs/1603.09382), with the scaling in
+  training, as in dropout. As there, what happens to an example follows from its key alone.
 
   Args:
     x: [batch, ...], what the branch adds.
@@ -233,9 +238,9 @@ def drop_path_rates(rate: float, blocks: int) -> list[float]:
 def feature(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
   """Hands a feature of a network out by name and returns it; costs nothing where nobody asks.
 
-  With `mutable=["intermediates"]`, `apply` also returns `{"intermediates": {name: x, ...}}`. Where the
-  variables have a collection `perturbations`, what it holds under this name is added to the feature;
-  the gradient with respect to that is the gradient with respect to the feature:
+  With `mutable=["intermediates"]`, `apply` also returns `{"intermediates": {name: x, ...}}`. Where
+  the variables have a collection `perturbations`, what it holds under this name is added to the
+  feature; the gradient with respect to that is the gradient with respect to the feature:
 
       def score(perturbations):
         return model.apply({**variables, "perturbations": perturbations}, images)[0, label]
@@ -247,8 +252,8 @@ def feature(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
     name: such as `stage4`.
     x: the feature.
   """
-  # Asked for one by one: `perturb` by itself would demand a perturbation of every feature, and would
-  # put all of them into what `init` returns.
+  # Asked for one by one: `perturb` by itself would demand a perturbation of every feature, and
+  # would put all of them into what `init` returns.
   if module.has_variable("perturbations", name):
     x = module.perturb(name, x)
   # The array itself, where `sow` by default would grow a tuple.

@@ -16,13 +16,14 @@ LECUN = initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 class LeNet5(nn.Module):
-  """LeNet-5 as it is commonly drawn: tanh and average pooling, 61,706 parameters for grey 32x32 digits.
+  """LeNet-5 as it is commonly drawn: tanh and average pooling, 61,706 parameters for grey 32x32
+  digits.
 
   LeCun et al. 1998, "Gradient-based learning applied to document recognition", figure 2. Of the
-  paper's, this leaves out the trained gain and bias of each pooling, the table of which maps the second
-  convolution sees (here: all), the scaled tanh, and the radial basis functions at the end. Where images
-  are larger than 32 pixels, the first dense layer grows with them. Takes images from 16 pixels on:
-  16 -> 12 -> 6 -> 2 -> 1.
+  paper's, this leaves out the trained gain and bias of each pooling, the table of which maps the
+  second convolution sees (here: all), the scaled tanh, and the radial basis functions at the end.
+  Where images are larger than 32 pixels, the first dense layer grows with them. Takes images from
+  16 pixels on: 16 -> 12 -> 6 -> 2 -> 1.
 
   Features: `stage1` and `stage2` (after tanh, before pooling), `pre_logits`.
 

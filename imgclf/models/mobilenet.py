@@ -23,8 +23,9 @@ V2_STAGES = (
 )
 V2_WIDTHS = 32, 1280  # of the first and the last convolution
 
-# Howard et al. 2019, tables 1 and 2, cut where the image is halved. A block: size of its convolution, channels
-# within, channels of its result, squeeze-and-excitation, hard swish (else ReLU), stride.
+# Howard et al. 2019, tables 1 and 2, cut where the image is halved. A block: size of its
+# convolution, channels within, channels of its result, squeeze-and-excitation, hard swish (else
+# ReLU), stride.
 V3_STAGES = {
   "large": (
     ((3, 16, 16, False, False, 1),),
@@ -57,11 +58,13 @@ V3_HIDDEN = {"large": 1280, "small": 1024}
 
 
 class MobileNetV2(nn.Module):
-  """A convolution, seven stages of inverted residuals, a convolution, the mean over pixels and the head.
+  """A convolution, seven stages of inverted residuals, a convolution, the mean over pixels and the
+  head.
 
   Sandler et al. 2018, https://arxiv.org/abs/1801.04381. Takes images of any size.
 
-  Features: `stem`, `stage1` to `stage7`, `last` (the last convolution), `pre_logits` (before dropout).
+  Features: `stem`, `stage1` to `stage7`, `last` (the last convolution), `pre_logits` (before
+  dropout).
 
   Attributes:
     num_classes: length of the logits.
@@ -122,13 +125,14 @@ class MobileNetV2(nn.Module):
 
 
 class MobileNetV3(nn.Module):
-  """A convolution, stages of inverted residuals, a convolution, the mean over pixels, a dense layer and the head.
+  """A convolution, stages of inverted residuals, a convolution, the mean over pixels, a dense layer
+  and the head.
 
-  Howard et al. 2019, https://arxiv.org/abs/1905.02244, in torchvision's form: batch norm keeps 0.99 of its
-  statistics. Takes images of any size.
+  Howard et al. 2019, https://arxiv.org/abs/1905.02244, in torchvision's form: batch norm keeps 0.99
+  of its statistics. Takes images of any size.
 
-  Features: `stem`, `stage1` on (a stage ends before the image is halved), `last` (the last convolution), `pre_logits`
-  (after the dense layer, before dropout).
+  Features: `stem`, `stage1` on (a stage ends before the image is halved), `last` (the last
+  convolution), `pre_logits` (after the dense layer, before dropout).
 
   Attributes:
     variant: `large` or `small`.

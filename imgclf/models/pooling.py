@@ -28,13 +28,14 @@ def max_pool(x: jax.Array, size: int, *, stride: int | None = None, padding: int
 def _max_pool(x: jax.Array, size: int, stride: int, padding: int) -> jax.Array:
   """Maxima over windows. Of pixels that are the maximum together the first has its gradient.
 
-  So do XLA and PyTorch have it. XLA's gradient is a select-and-scatter, which adds up in x's type; here each
-  pixel looks up which of its windows have chosen it, and of x nothing is kept but that choice, a byte a window. On a
-  CPU pooling 3x3 windows of 112 px and its gradient take a quarter of the time.
+  So do XLA and PyTorch have it. XLA's gradient is a select-and-scatter, which adds up in x's type;
+  here each pixel looks up which of its windows have chosen it, and of x nothing is kept but that
+  choice, a byte a window. On a CPU pooling 3x3 windows of 112 px and its gradient take a quarter of
+  the time.
 
-  A gradient that asks which pixels equal the maximum, as that of `jnp.max` does, is not safe: XLA may compute x
-  once for the maximum and again for the comparison, with other roundings, and then nothing is equal. A choice holds
-  whatever the roundings.
+  A gradient that asks which pixels equal the maximum, as that of `jnp.max` does, is not safe: XLA
+  may compute x once for the maximum and again for the comparison, with other roundings, and then
+  nothing is equal. A choice holds whatever the roundings.
   """
   return nn.max_pool(
     x,
@@ -45,7 +46,9 @@ def _max_pool(x: jax.Array, size: int, stride: int, padding: int) -> jax.Array:
 
 
 def _pixels_of_windows(x: jax.Array, size: int, stride: int, padding: int) -> list[jax.Array]:
-  """The first pixel of each window, then the second, ...: size * size arrays, [batch, rows, columns, channels]."""
+  """The first pixel of each window, then the second, ...: size * size arrays, [batch, rows,
+  columns, channels].
+  """
   sides = (0, 0), (padding, padding), (padding, padding), (0, 0)
   x = jnp.pad(x, sides, constant_values=-jnp.inf)
   rows, columns = ((length - size) // stride * stride + 1 for length in x.shape[1:3])
@@ -74,7 +77,8 @@ def _max_pool_backward(size, stride, padding, residuals, gradient):
   height, width = like.shape[1:3]
   none = size * size  # a number that no pixel of a window has
   wide = gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32))
-  # Of a block of stride x stride pixels, padding counted, `reach` windows may hold one, along either axis.
+  # Of a block of stride x stride pixels, padding counted, `reach` windows may hold one, along
+  # either axis.
   reach = (size - 1) // stride + 1
   blocks = [-(-(length + 2 * padding) // stride) for length in (height, width)]
   sides = [(reach - 1, count - windows) for count, windows in zip(blocks, (rows, columns))]
@@ -99,7 +103,10 @@ _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 @jax.custom_vjp
 def global_max_pool(x: jax.Array) -> jax.Array:
-  """Maxima over all pixels of [batch, height, width, channels]. As in `max_pool`, the first has the gradient."""
+  """Maxima over all pixels of [batch, height, width, channels].
+
+  As in `max_pool`, the first has the gradient.
+  """
   return jnp.max(x, axis=(1, 2))
 
 
@@ -129,7 +136,10 @@ def _windows(x: jax.Array, size: int) -> jax.Array:
 
 
 def avg_pool(x: jax.Array, size: int) -> jax.Array:
-  """Means over windows side by side of [batch, height, width, channels]. What is left over at the far end is dropped."""
+  """Means over windows side by side of [batch, height, width, channels].
+
+  What is left over at the far end is dropped.
+  """
   return _windows(x, size).mean(axis=(2, 4))
 
 

@@ -13,7 +13,8 @@ from imgclf.models.squeeze_excite import SqueezeExcite
 
 
 class Block(nn.Module):
-  """A residual block without a bottleneck: 1x1, grouped 3x3, squeeze-and-excitation, 1x1, plus x, then ReLU.
+  """A residual block without a bottleneck: 1x1, grouped 3x3, squeeze-and-excitation, 1x1, plus x,
+  then ReLU.
 
   Attributes:
     width: channels.
@@ -59,7 +60,8 @@ class Block(nn.Module):
 class RegNetY(nn.Module):
   """A convolution, four stages of residual blocks, the mean over pixels and the head.
 
-  Radosavovic et al. 2020, https://arxiv.org/abs/2003.13678, figure 21 has the numbers. Takes images of any size.
+  Radosavovic et al. 2020, https://arxiv.org/abs/2003.13678, figure 21 has the numbers. Takes images
+  of any size.
 
   Features: `stem`, `stage1` to `stage4`, `pre_logits` (before dropout).
 

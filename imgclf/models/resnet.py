@@ -24,7 +24,8 @@ class Block(nn.Module):
     axis_name: see `layers.batch_norm`.
     inner: channels of a bottleneck's 3x3 convolution as a multiple of the width.
     groups: of that convolution.
-    averages: whether a shortcut is halved by the mean over 2x2 pixels, not by the stride of its convolution.
+    averages: whether a shortcut is halved by the mean over 2x2 pixels, not by the stride of its
+      convolution.
     drop_path_rate: share of the examples whose branch is dropped in training.
     stream: number of the block; see `layers.drop_path`.
   """
@@ -63,8 +64,8 @@ class Block(nn.Module):
         x, stride = _halved(x), 1
       x = conv(y.shape[-1], 1, stride=stride, name="shortcut_conv")(x)
       x = norm(name="shortcut_norm")(x)
-    # The last scale of a branch starts at zero, so that a block starts as the identity (Goyal et al.
-    # 2017, https://arxiv.org/abs/1706.02677, section 5.1).
+    # The last scale of a branch starts at zero, so that a block starts as the identity (Goyal et
+    # al. 2017, https://arxiv.org/abs/1706.02677, section 5.1).
     last = norm(scale_init=initializers.zeros, name="norm3" if self.bottleneck else "norm2")
     if not (train and self.drop_path_rate):
       return last(y, added=x, relu=True)
@@ -84,9 +85,10 @@ def _halved(x: jax.Array) -> jax.Array:
 class ResNet(nn.Module):
   """A stem, four stages of residual blocks, the mean over pixels and the head.
 
-  He et al. 2015, https://arxiv.org/abs/1512.03385, table 1, in torchvision's form (v1.5); ResNeXt: Xie et al. 2017,
-  https://arxiv.org/abs/1611.05431; Wide ResNet: Zagoruyko & Komodakis 2016, https://arxiv.org/abs/1605.07146; ResNet-D:
-  He et al. 2019, https://arxiv.org/abs/1812.01187, figure 2. Takes images of any size: the stem and the stages round up.
+  He et al. 2015, https://arxiv.org/abs/1512.03385, table 1, in torchvision's form (v1.5); ResNeXt:
+  Xie et al. 2017, https://arxiv.org/abs/1611.05431; Wide ResNet: Zagoruyko & Komodakis 2016,
+  https://arxiv.org/abs/1605.07146; ResNet-D: He et al. 2019, https://arxiv.org/abs/1812.01187,
+  figure 2. Takes images of any size: the stem and the stages round up.
 
   Features: `stem`, `stage1` to `stage4`, `pre_logits`.
 
@@ -95,14 +97,14 @@ class ResNet(nn.Module):
     bottleneck: see `Block`.
     num_classes: length of the logits.
     dtype: type of the computation.
-    stem: `imagenet` is a 7x7 convolution with stride 2 and 3x3 max-pooling with stride 2; `cifar`, for
-      small images, is a 3x3 convolution alone.
+    stem: `imagenet` is a 7x7 convolution with stride 2 and 3x3 max-pooling with stride 2; `cifar`,
+      for small images, is a 3x3 convolution alone.
     inner, groups: see `Block`.
     deep: ResNet-D: three 3x3 convolutions in place of the 7x7 one, and shortcuts that average.
     drop_path_rate: of the last block; see `layers.drop_path_rates`.
     axis_name: see `layers.batch_norm`.
-    remat: whether a block is computed anew for the gradient, so that of the forward pass only what goes
-      from block to block is kept.
+    remat: whether a block is computed anew for the gradient, so that of the forward pass only what
+      goes from block to block is kept.
   """
 
   stage_sizes: tuple[int, ...]

@@ -13,7 +13,8 @@ from imgclf.models import layers
 class SqueezeExcite(nn.Module):
   """Means over pixels, two dense layers, and a gate from 0 to 1 for each channel.
 
-  Hu et al. 2018, https://arxiv.org/abs/1709.01507. torchvision and timm write the dense layers as 1x1 convolutions.
+  Hu et al. 2018, https://arxiv.org/abs/1709.01507. torchvision and timm write the dense layers as
+  1x1 convolutions.
 
   Attributes:
     squeezed: units of the first dense layer.

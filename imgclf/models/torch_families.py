@@ -1,6 +1,7 @@
 """The layouts of AlexNet, VGG, ResNet, DenseNet, RegNet, ConvNeXt and ViT in torchvision and timm.
 
-Each function is given a network and returns one layout for each library whose names differ, timm's last.
+Each function is given a network and returns one layout for each library whose names differ, timm's
+last.
 """
 
 import re
@@ -116,7 +117,8 @@ def regnet(model: Any) -> tuple[Layout, ...]:
   )
 
 
-# timm's ConvNeXts below this width, which are its own, have convolutions of a pixel in their blocks.
+# timm's ConvNeXts below this width, which are its own, have convolutions of a pixel in their
+# blocks.
 _CONVNEXT_TINY = 96
 
 

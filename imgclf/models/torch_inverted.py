@@ -1,7 +1,9 @@
-"""The layouts of MobileNet and EfficientNet, which are made of inverted residuals, in torchvision and timm.
+"""The layouts of MobileNet and EfficientNet, which are made of inverted residuals, in torchvision
+and timm.
 
-Each function is given a network and returns torchvision's layout and timm's. In all of these networks the blocks of the
-first stage, and no others, widen by nothing and lack the layer that would.
+Each function is given a network and returns torchvision's layout and timm's. In all of these
+networks the blocks of the first stage, and no others, widen by nothing and lack the layer that
+would.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +14,8 @@ from imgclf.models import layers
 from imgclf.models import mobilenet as mobilenets
 from imgclf.models.torch_layout import Layout, Path, place
 
-# What batch norm adds to the variance of EfficientNet B, in both, and of timm's V2 and MobileNetV3; torchvision's add
-# what they were published with.
+# What batch norm adds to the variance of EfficientNet B, in both, and of timm's V2 and MobileNetV3;
+# torchvision's add what they were published with.
 _SMALL, _PUBLISHED = layers.EPSILON, 1e-3
 # Dense layers that are convolutions of a pixel in both.
 _SQUEEZE = ("squeeze", "excite")
@@ -25,7 +27,8 @@ def mobilenet(model: Any) -> tuple[Layout, ...]:
     return _mobilenet_v2()
   stages = mobilenets.V3_STAGES[model.variant]
   count = sum(map(len, stages))
-  # timm's stages end where the number of channels changes as well: what is one here may be two there.
+  # timm's stages end where the number of channels changes as well: what is one here may be two
+  # there.
   places, at = {}, (-1, -1)
   width = None
   for i, blocks in enumerate(stages, 1):
@@ -111,7 +114,9 @@ def _unit(units: Sequence[str], path: Path) -> str:
 def _torchvision(
   block: Callable[[Path], str], last: int, heads: Mapping[str, str]
 ) -> Callable[[Path], str]:
-  """Returns torchvision's names, given those of layers in blocks and the place of the last convolution."""
+  """Returns torchvision's names, given those of layers in blocks and the place of the last
+  convolution.
+  """
   ends = {"stem_conv": "features.0.0", "stem_norm": "features.0.1", **heads}
   ends |= {"last_conv": f"features.{last}.0", "last_norm": f"features.{last}.1"}
   return lambda path: block(path) if len(path) > 1 else ends[path[0]]

@@ -1,4 +1,7 @@
-"""How a library lays a network out: what its modules are called for the paths of our layers. Knows no network."""
+"""How a library lays a network out: what its modules are called for the paths of our layers.
+
+Knows no network.
+"""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -13,14 +16,15 @@ class Layout:
 
   Attributes:
     library: `torchvision`, `timm`, or both where they agree.
-    module: path of a layer, or of an array that belongs to none -> its name there; one that ends in `_` is joined
-      without a dot to what its arrays are called.
-    sides: dense layers that are given a flattened map, and its height and width. It is flattened as [height,
-      width, channels] here, as [channels, height, width] there.
+    module: path of a layer, or of an array that belongs to none -> its name there; one that ends in
+      `_` is joined without a dot to what its arrays are called.
+    sides: dense layers that are given a flattened map, and its height and width. It is flattened as
+      [height, width, channels] here, as [channels, height, width] there.
     convolutions: dense layers that are convolutions there, over the whole map or a single pixel.
-    ones: arrays by their last name, and how many axes of length 1 they have there before and after ours.
-    epsilon: what batch norm adds to the variance there, where `config.model.batch_norm_epsilon` can say so; none: what
-      ours adds.
+    ones: arrays by their last name, and how many axes of length 1 they have there before and after
+      ours.
+    epsilon: what batch norm adds to the variance there, where `config.model.batch_norm_epsilon` can
+      say so; none: what ours adds.
   """
 
   library: str

@@ -1,9 +1,9 @@
 """Where the arrays of a network stand in the files of torchvision and timm.
 
-A family's layout turns the path of a layer, such as `("stage1_block1", "conv1")`, into the name of the module
-there, `layer1.0.conv1`. The rest follows: a convolution's kernel [height, width, in, out] is [out, in, height,
-width] there, a dense layer's [in, out] is [out, in], and the names of leaves are the same in every network.
-Knows names and shapes, no file and no weights.
+A family's layout turns the path of a layer, such as `("stage1_block1", "conv1")`, into the name of
+the module there, `layer1.0.conv1`. The rest follows: a convolution's kernel [height, width, in,
+out] is [out, in, height, width] there, a dense layer's [in, out] is [out, in], and the names of
+leaves are the same in every network. Knows names and shapes, no file and no weights.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,8 @@ def _vit(size: str, *deit: int) -> tuple[str, ...]:
   return (*names, *(f"deit_{size}_patch16_{pixels}" for pixels in deit))
 
 
-# What timm calls a network where that is not our name, first what it makes ours by; empty where it has none.
+# What timm calls a network where that is not our name, first what it makes ours by; empty where it
+# has none.
 _TIMM_NAMES: dict[str, tuple[str, ...]] = {
   "alexnet": (),
   "mobilenet_v2": ("mobilenetv2_100",),
@@ -86,11 +87,11 @@ class Tensor:
     name: its key there.
     shape: there.
     own_shape: here.
-    outputs_first: a kernel as (out, in, height, width), whatever its rank; none for other arrays, which are the same
-      but for axes of length 1.
+    outputs_first: a kernel as (out, in, height, width), whatever its rank; none for other arrays,
+      which are the same but for axes of length 1.
     head: whether it belongs to the classifier.
-    positions: whether it is [tokens, width], one for the class and then one for each patch of a square picture, row by
-      row; see `imgclf.pretrained.positions`.
+    positions: whether it is [tokens, width], one for the class and then one for each patch of a
+      square picture, row by row; see `imgclf.pretrained.positions`.
   """
 
   name: str
@@ -133,12 +134,16 @@ def layouts(model: Any) -> tuple[Layout, ...]:
 
 
 def timm_names(name: str) -> tuple[str, ...]:
-  """Returns what timm calls a network of `imgclf.models.names()`, first what it makes ours by; empty if it has none."""
+  """Returns what timm calls a network of `imgclf.models.names()`, first what it makes ours by;
+  empty if it has none.
+  """
   return _TIMM_NAMES.get(name, (name,))
 
 
 def libraries(name: str) -> tuple[str, ...]:
-  """Returns which of torchvision and timm have a network of `imgclf.models.names()`, and so weights for it."""
+  """Returns which of torchvision and timm have a network of `imgclf.models.names()`, and so weights
+  for it.
+  """
   if models.family(name) not in _LAYOUTS:
     return ()
   both = ("torchvision", name not in _TIMMS_OWN), ("timm", bool(timm_names(name)))
@@ -149,7 +154,8 @@ def tensors(shapes: Any, layout: Layout) -> dict[tuple[str, ...], Tensor]:
   """Returns what each array of a network is in a library's layout, by its path here.
 
   Args:
-    shapes: the network's `params` and `batch_stats`, as `imgclf.models.shapes` has them, or the arrays.
+    shapes: the network's `params` and `batch_stats`, as `imgclf.models.shapes` has them, or the
+      arrays.
     layout: one of those that `layouts` returns.
   """
   found = {}

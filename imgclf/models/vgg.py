@@ -16,13 +16,13 @@ HIDDEN = 4096
 class VGG(nn.Module):
   """Stages of 3x3 convolutions, each stage halved by 2x2 max-pooling, and three dense layers.
 
-  Simonyan & Zisserman 2015, https://arxiv.org/abs/1409.1556, table 1: columns A, B, D and E are VGG-11,
-  13, 16 and 19. Averages what the convolutions leave to 7x7, which is what 224 pixels give, as
-  torchvision does, so weights fit any image size. With batch norm the convolutions keep their biases, as
-  there. Takes images from 32 pixels on.
+  Simonyan & Zisserman 2015, https://arxiv.org/abs/1409.1556, table 1: columns A, B, D and E are
+  VGG-11, 13, 16 and 19. Averages what the convolutions leave to 7x7, which is what 224 pixels give,
+  as torchvision does, so weights fit any image size. With batch norm the convolutions keep their
+  biases, as there. Takes images from 32 pixels on.
 
-  Features: `stage1` to `stage5` (after the last ReLU of the stage, before pooling), `pre_logits` (before
-  dropout).
+  Features: `stage1` to `stage5` (after the last ReLU of the stage, before pooling), `pre_logits`
+  (before dropout).
 
   Attributes:
     stage_sizes: convolutions of each of the five stages.

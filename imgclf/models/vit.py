@@ -54,9 +54,11 @@ class Block(nn.Module):
 
 
 def _attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-  """Mean of the values, weighted by how well their keys fit the query (Vaswani et al. 2017, equation 1).
+  """Mean of the values, weighted by how well their keys fit the query (Vaswani et al. 2017,
+  equation 1).
 
-  https://arxiv.org/abs/1706.03762. Weights are worked out in `param_dtype`, which bfloat16's 8 bits are too few for.
+  https://arxiv.org/abs/1706.03762. Weights are worked out in `param_dtype`, which bfloat16's 8 bits
+  are too few for.
 
   Args:
     query, key, value: [batch, tokens, heads, channels].
@@ -72,14 +74,15 @@ def _attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
 
 
 class ViT(nn.Module):
-  """Patches as tokens, one more for the class, blocks of attention, and the head on what that one becomes.
+  """Patches as tokens, one more for the class, blocks of attention, and the head on what that one
+  becomes.
 
   Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929; Ti and S are of Touvron et al. 2021,
-  https://arxiv.org/abs/2012.12877. The position of a token is learnt, so parameters depend on the image size. What is
-  left over at the far end is dropped. Takes images from the size of a patch on.
+  https://arxiv.org/abs/2012.12877. The position of a token is learnt, so parameters depend on the
+  image size. What is left over at the far end is dropped. Takes images from the size of a patch on.
 
-  Features: `stem` (the patches with their positions), `block1` to the last but one, as pictures of patches: of the last
-  block's patches nothing is read. `pre_logits` (normalised, before dropout).
+  Features: `stem` (the patches with their positions), `block1` to the last but one, as pictures of
+  patches: of the last block's patches nothing is read. `pre_logits` (normalised, before dropout).
 
   Attributes:
     width: channels of a token.

@@ -1,7 +1,9 @@
-"""The whitening of small patches: filters whose answers to the training images are uncorrelated and of one size.
+"""The whitening of small patches: filters whose answers to the training images are uncorrelated and
+of one size.
 
-A first convolution that starts so, and stays, spares a network the epochs in which it would find out how neighbouring
-pixels and colours go together (Jordan 2024, https://arxiv.org/abs/2404.00498). Knows no network.
+A first convolution that starts so, and stays, spares a network the epochs in which it would find
+out how neighbouring pixels and colours go together (Jordan 2024, https://arxiv.org/abs/2404.00498).
+Knows no network.
 """
 
 import functools
@@ -10,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Added to the variance of a direction: what hardly ever varies is noise, and is not to be made as loud as the rest.
+# Added to the variance of a direction: what hardly ever varies is noise, and is not to be made as
+# loud as the rest.
 EPSILON = 5e-4
 
 
@@ -24,7 +27,8 @@ def patch_covariance(images: jax.Array, size: int) -> jax.Array:
     size: height and width of a patch in pixels, at most those of an image.
 
   Returns:
-    [size * size * channels] squared, float32 (float64 of such images); a patch counts by row, column, channel.
+    [size * size * channels] squared, float32 (float64 of such images); a patch counts by row,
+    column, channel.
   """
   return _patch_covariance(jnp.asarray(images), size)
 
@@ -47,10 +51,12 @@ def _patch_covariance(images: jax.Array, size: int) -> jax.Array:
 
 
 def whitening_filters(covariance: np.ndarray, size: int, epsilon: float = EPSILON) -> np.ndarray:
-  """Returns the filters of a convolution that whitens patches of this covariance, and their negatives.
+  """Returns the filters of a convolution that whitens patches of this covariance, and their
+  negatives.
 
-  A filter is an eigenvector divided by the root of its eigenvalue, smallest first. Of the two signs that an eigenvector
-  has, the first half gets the one that makes its largest entry positive, whatever LAPACK says.
+  A filter is an eigenvector divided by the root of its eigenvalue, smallest first. Of the two signs
+  that an eigenvector has, the first half gets the one that makes its largest entry positive,
+  whatever LAPACK says.
 
   Args:
     covariance: as from `patch_covariance`; eigenvalues are worked out in float64.

@@ -1,4 +1,6 @@
-"""Where the time of a run would go: each part of it measured alone and together, and what holds it back."""
+"""Where the time of a run would go: each part of it measured alone and together, and what holds it
+back.
+"""
 
 from collections.abc import Mapping, Sequence
 import contextlib
@@ -36,8 +38,8 @@ def run(
 ) -> dict[str, Any]:
   """Measures the parts of the run that a config describes, and says which of them holds it back.
 
-  No run folder is read or written. A part takes `seconds`, and no more than two of its batches longer; its
-  warm-up and compilation come on top.
+  No run folder is read or written. A part takes `seconds`, and no more than two of its batches
+  longer; its warm-up and compilation come on top.
 
   Args:
     config: the config of the run to come.
@@ -48,7 +50,8 @@ def run(
     seconds: that each part is measured for.
 
   Returns:
-    The report, as README.md describes it; None stands where a part was not measured or JAX can't tell.
+    The report, as README.md describes it; None stands where a part was not measured or JAX can't
+    tell.
 
   Raises:
     UserError: for a config or a set that can't be trained on, or arguments that are none.
@@ -144,12 +147,13 @@ def bottleneck(report: Mapping[str, Any]) -> tuple[str | None, str | None]:
   """Says which part holds training back, and what to do about it.
 
   Args:
-    report: with the rates, `data_wait_share`, `dtype`, `threads`, `workers`, `cpus`, `resident` (whether the train
-      split lives on the devices) and `shared_cores` (whether the step runs on the cores that decode).
+    report: with the rates, `data_wait_share`, `dtype`, `threads`, `workers`, `cpus`, `resident`
+      (whether the train split lives on the devices) and `shared_cores` (whether the step runs on
+      the cores that decode).
 
   Returns:
-    `input`, `step` or `loop` (logs and all that is between the steps), and a line; None where the rates that
-    tell were not measured.
+    `input`, `step` or `loop` (logs and all that is between the steps), and a line; None where the
+    rates that tell were not measured.
   """
   made, taken, trained = (
     report[f"{part}_images_per_second"] for part in ("input", "step", "train")

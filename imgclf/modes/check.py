@@ -1,4 +1,6 @@
-"""A look over a whole data set before a run: what is in it, what is odd, and what would stop the run."""
+"""A look over a whole data set before a run: what is in it, what is odd, and what would stop the
+run.
+"""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -38,16 +40,16 @@ def run(
   Args:
     config: the config of the run to come.
     output: a file to write the report to, ending in .json; none: nowhere.
-    preview: a file to write a contact sheet of augmented training examples to, ending in .png; none: nowhere.
-      There is none where the config is refused.
+    preview: a file to write a contact sheet of augmented training examples to, ending in .png;
+      none: nowhere. There is none where the config is refused.
     quiet: print nothing.
 
   Returns:
     The report, as README.md describes it: the same on any number of threads.
 
   Raises:
-    UserError: for a config or a set that can't be opened; and, after the report was printed and written, if
-      something in it would stop a training or evaluation run with this config.
+    UserError: for a config or a set that can't be opened; and, after the report was printed and
+      written, if something in it would stop a training or evaluation run with this config.
   """
   path = None if output is None else checked(output, (".json",))
   sheet_path = None if preview is None else checked(preview, (".png",), "--preview")
@@ -178,7 +180,9 @@ def _shown(report: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 
 def _print_classes(report: Mapping[str, Any], console: tables.Console) -> None:
-  """A table of the classes; of many, those with the fewest images in the first part, which is train."""
+  """A table of the classes; of many, those with the fewest images in the first part, which is
+  train.
+  """
   parts, classes = list(report["parts"]), report["images_per_class"]
   rows = [(name, [counts[part] for part in parts]) for name, counts in classes.items()]
   if len(rows) > tables.MAX_CLASSES:

@@ -75,21 +75,23 @@ def run(
 
   Args:
     workdir: the run folder; `eval/<split>-<step>.json` is written there.
-    split: `test`, `validation` or `train` as the run's config means them, or a split expression such as
-      `test[:50%]`.
+    split: `test`, `validation` or `train` as the run's config means them, or a split expression
+      such as `test[:50%]`.
     step: `best`, `latest` or a step's number.
-    dataset: another set to evaluate on, as in `config.dataset.name`; its classes are matched by name.
+    dataset: another set to evaluate on, as in `config.dataset.name`; its classes are matched by
+      name.
     data_dir: where prepared TFDS sets are, if not where they were in training.
     batch_size: global; left out: the run's.
-    bad_images: `error`, or `wrong` to count what can't be decoded as wrong; left out: as the run's config says.
+    bad_images: `error`, or `wrong` to count what can't be decoded as wrong; left out: as the run's
+      config says.
     tta: views of an image, as in `config.eval.tta`; left out: as the run's config says.
     quiet: print nothing.
 
   Returns:
-    split, step, temperature, tta, n, loss, accuracy, top5_accuracy, precision_macro, recall_macro, f1_macro,
-    recall_worst, ece, per_class, confusion_matrix; see `imgclf.metrics.figures`. Of several classes an image see
-    `imgclf.multilabel_metrics.figures`. The temperature is that of the run's calibration,
-    1 where there is none; loss and ece are with it.
+    split, step, temperature, tta, n, loss, accuracy, top5_accuracy, precision_macro, recall_macro,
+    f1_macro, recall_worst, ece, per_class, confusion_matrix; see `imgclf.metrics.figures`. Of
+    several classes an image see `imgclf.multilabel_metrics.figures`. The temperature is that of the
+    run's calibration, 1 where there is none; loss and ece are with it.
 
   Raises:
     UserError: for a folder, checkpoint, set, split or class that is not there.

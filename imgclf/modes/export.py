@@ -1,4 +1,6 @@
-"""A run's classifier in a form that runs without imgclf, held against evaluation before the export is there."""
+"""A run's classifier in a form that runs without imgclf, held against evaluation before the export
+is there.
+"""
 
 from collections.abc import Mapping, Sequence
 import importlib
@@ -33,28 +35,32 @@ def run(
 ) -> dict[str, Any]:
   """Exports a checkpoint of a run to a folder, once it answers there as evaluation does.
 
-  The folder holds the format's files, `export.json` (what this returns) and `README.md` (a model card). The
-  exported function takes `pixels` [batch, size, size, 3] uint8, cropped as evaluation does, and returns
-  `probabilities` [batch, classes] float32; normalisation and the run's temperature are inside. It computes in
-  float32, also where the run trained in another type.
+  The folder holds the format's files, `export.json` (what this returns) and `README.md` (a model
+  card). The exported function takes `pixels` [batch, size, size, 3] uint8, cropped as evaluation
+  does, and returns `probabilities` [batch, classes] float32; normalisation and the run's
+  temperature are inside. It computes in float32, also where the run trained in another type.
 
   Args:
     workdir: the run folder.
     format: `stablehlo`, `savedmodel` or `onnx`; or `timm`, weights alone, for timm and torchvision.
     output: the folder to be made; an earlier export is replaced.
     step: `best`, `latest` or a step's number.
-    images: files and folders to verify it on; left out: up to 64 of the run's own test, validation or train split.
+    images: files and folders to verify it on; left out: up to 64 of the run's own test, validation
+      or train split.
     quiet: print nothing.
 
   Returns:
     format, max_difference, evaluation_difference, images, images_from, size_bytes, latency_ms,
-    imgclf_latency_ms, device, classes, step, checkpoint, model, temperature, input, output, preprocessing, data,
-    versions, files and script, and several_classes where images have several; for `timm`, what there is of it, besides library and arrays. The first difference is that of the probabilities from evaluation's in float32, the
-    second from evaluation's in the type that the run computes in.
+    imgclf_latency_ms, device, classes, step, checkpoint, model, temperature, input, output,
+    preprocessing, data, versions, files and script, and several_classes where images have several;
+    for `timm`, what there is of it, besides library and arrays. The first difference is that of the
+    probabilities from evaluation's in float32, the second from evaluation's in the type that the
+    run computes in.
 
   Raises:
-    UserError: for a wrong argument, a package that is missing, images that are not there, a network that the format
-      can't carry, and probabilities that differ by more than 1e-5; nothing is left of the export then.
+    UserError: for a wrong argument, a package that is missing, images that are not there, a network
+      that the format can't carry, and probabilities that differ by more than 1e-5; nothing is left
+      of the export then.
   """
   if format == exporting.WEIGHTS:
     return _weights(workdir, output, step, images, quiet)
@@ -102,7 +108,9 @@ def _weights(
   images: Sequence[str] | None,
   quiet: bool,
 ) -> dict[str, Any]:
-  """Exports the weights alone; what is written is no function, so there is nothing to verify on images."""
+  """Exports the weights alone; what is written is no function, so there is nothing to verify on
+  images.
+  """
   if images is not None:
     raise UserError(
       f"--images: --format={exporting.WEIGHTS} is read back to the bit, not tried on images; leave it out"
@@ -174,8 +182,8 @@ def _write(
   """Writes the files and verifies them.
 
   Returns:
-    The largest difference from evaluation in float32 and in the run's own type, and milliseconds for an image there
-    and here.
+    The largest difference from evaluation in float32 and in the run's own type, and milliseconds
+    for an image there and here.
   """
   exact = configs.copy(run.config)
   exact["model"]["dtype"] = DTYPE

@@ -1,4 +1,6 @@
-"""A good learning rate for a config, by a short run in which it rises from next to nothing until training is lost."""
+"""A good learning rate for a config, by a short run in which it rises from next to nothing until
+training is lost.
+"""
 
 import contextlib
 import io
@@ -47,10 +49,12 @@ def run(
   high: float = HIGH,
   count: int = STEPS,
 ) -> dict[str, Any]:
-  """Trains for a few hundred steps at rising learning rates, and suggests the one at which the loss fell fastest.
+  """Trains for a few hundred steps at rising learning rates, and suggests the one at which the loss
+  fell fastest.
 
-  It begins as the run would, on its first batches, and stops where the loss is four times the least so far or no
-  number. Rules hold but for their `from` and `until`. No run folder is read or written.
+  It begins as the run would, on its first batches, and stops where the loss is four times the least
+  so far or no number. Rules hold but for their `from` and `until`. No run folder is read or
+  written.
 
   Args:
     config: the config of the run to come.
@@ -62,9 +66,9 @@ def run(
     count: how many steps.
 
   Returns:
-    `suggested` and `lowest` (of the least loss), values of `optimizer.learning_rate`, both None where the loss did not
-    fall; `stopped_at`, the one at which training was lost, or None; `learning_rates`, `losses` and `smoothed`, of each
-    step up to there; `batch_size`.
+    `suggested` and `lowest` (of the least loss), values of `optimizer.learning_rate`, both None
+    where the loss did not fall; `stopped_at`, the one at which training was lost, or None;
+    `learning_rates`, `losses` and `smoothed`, of each step up to there; `batch_size`.
 
   Raises:
     UserError: for a config or a set that can't be trained on, or arguments that are none.

@@ -16,7 +16,8 @@ _LIBRARIES = {
 
 
 def run() -> dict[str, models.Cost]:
-  """Prints a line for each network as soon as its costs are known: nothing is computed, but a trace takes its time.
+  """Prints a line for each network as soon as its costs are known: nothing is computed, but a trace
+  takes its time.
 
   Returns:
     The costs by the network's name.

@@ -31,13 +31,13 @@ def run(
   Args:
     workdir: the run folder.
     images: files, folders, patterns, lists of files; see `imgclf.data.image_paths.find`.
-    output: a file that ends in .csv, .jsonl or .parquet, see `imgclf.prediction_files.writer`; none: the
-      answers are printed.
+    output: a file that ends in .csv, .jsonl or .parquet, see `imgclf.prediction_files.writer`;
+      none: the answers are printed.
     step: `best`, `latest` or a step's number.
-    top_k: classes told for each image; where it may have several, all are told in files, and on the screen those that
-      reach the threshold.
-    threshold: an image whose best probability is below it is none of these; where it may have several classes, it has
-      those that reach it, left out 1/2.
+    top_k: classes told for each image; where it may have several, all are told in files, and on the
+      screen those that reach the threshold.
+    threshold: an image whose best probability is below it is none of these; where it may have
+      several classes, it has those that reach it, left out 1/2.
     features: write what the head is given, too; not to CSV.
     explain: one of `imgclf.explain.METHODS`: show what speaks for each image's most probable class.
     explain_dir: a folder for these pictures; see `imgclf.explain.folder`.
@@ -82,7 +82,8 @@ def run(
     for answers in restored.classifier.answers(files, features=features):
       told = teller.tell(answers, files)
       write(told)
-      # What else is made of a batch belongs here: `answers.images` are the pixels that the model saw.
+      # What else is made of a batch belongs here: `answers.images` are the pixels that the model
+      # saw.
       if pictures is not None:
         pictures.write(restored, answers.images, answers.probabilities, answers.index, files.names)
       predicted += len(answers.index)

@@ -1,4 +1,6 @@
-"""One page on a trained run: what it gets right, how sure it is, where it fails and why, and how to make it again."""
+"""One page on a trained run: what it gets right, how sure it is, where it fails and why, and how to
+make it again.
+"""
 
 import os
 import pathlib
@@ -28,24 +30,27 @@ def run(
 ) -> Report:
   """Judges a checkpoint of a run on a split and writes a report, one HTML file that needs no other.
 
-  A temperature is fitted on the validation split and stored in the run folder, where evaluation and prediction take it
-  from; the figures of the report are with it.
+  A temperature is fitted on the validation split and stored in the run folder, where evaluation and
+  prediction take it from; the figures of the report are with it.
 
   Args:
     workdir: the run folder.
-    split: `test`, `validation` or `train` as the run's config means them, or a split expression such as `test[:50%]`.
+    split: `test`, `validation` or `train` as the run's config means them, or a split expression
+      such as `test[:50%]`.
     step: `best`, `latest` or a step's number.
     compare: another run's folder; its best checkpoint is judged on the same examples.
     output: ends in .html; left out: `report.html` in the run folder.
     data_dir: where prepared TFDS sets are, if not where they were in training.
-    bad_images: `error`, or `wrong` to count what can't be decoded as wrong; left out: as the run's config says.
+    bad_images: `error`, or `wrong` to count what can't be decoded as wrong; left out: as the run's
+      config says.
     quiet: print nothing.
 
   Returns:
     What the page shows, as plain values.
 
   Raises:
-    UserError: for a folder, checkpoint, split or comparison that is not there, or a file that can't be written.
+    UserError: for a folder, checkpoint, split or comparison that is not there, or a file that can't
+      be written.
   """
   if parallel.process_count() > 1:
     raise UserError("--mode=report: runs in one process; start it without a cluster's environment")
@@ -74,7 +79,8 @@ def run(
     report_command=facts.report_command(restored, **again),
     tell=(lambda what, text: None) if quiet else _tell,
   )
-  # The name of a class or file need not be text that UTF-8 can hold; what is not is written as escapes.
+  # The name of a class or file need not be text that UTF-8 can hold; what is not is written as
+  # escapes.
   text = page.render(found).encode("utf-8", "backslashreplace")
   write_whole(path, text, "--output")
   if not quiet:

@@ -29,14 +29,16 @@ def run(
     config: as from `imgclf.default_config` or a config file.
     workdir: the run folder, made if it is not there.
     quiet: print nothing.
-    interrupt: an entered one that is already looking after signals; left out, one is made for the run.
+    interrupt: an entered one that is already looking after signals; left out, one is made for the
+      run.
 
   Returns:
-    `step`, the last step; `best_step`; and `validation`, that step's figures on the validation split (see
-    `imgclf.metrics.figures`).
+    `step`, the last step; `best_step`; and `validation`, that step's figures on the validation
+    split (see `imgclf.metrics.figures`).
 
   Raises:
-    UserError: for what is wrong with the config, the data set or the folder, or too large for the memory.
+    UserError: for what is wrong with the config, the data set or the folder, or too large for the
+      memory.
     Diverged: if the loss or gradient becomes NaN or infinite.
     Stopped: after SIGINT or SIGTERM, once the state is saved.
   """

@@ -1,4 +1,5 @@
-"""timm's weights on the Hugging Face hub: a name -> a folder of files on this machine, at one commit.
+"""timm's weights on the Hugging Face hub: a name -> a folder of files on this machine, at one
+commit.
 
 The package is optional. Only the files that are asked for are fetched: no code, no pickle.
 """
@@ -25,7 +26,8 @@ class Fetched:
 
 
 def fetch(name: str, revision: str | None, where: str, files: tuple[str, ...]) -> Fetched:
-  """Fetches files of `timm/NAME`, or finds them in the cache; a commit that is there needs no network.
+  """Fetches files of `timm/NAME`, or finds them in the cache; a commit that is there needs no
+  network.
 
   Args:
     name: as timm calls the weights, such as `resnet50.a1_in1k`.

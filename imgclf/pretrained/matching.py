@@ -1,6 +1,8 @@
-"""Weights held against a network, array by array, and turned into its own: what does not fit is refused by name.
+"""Weights held against a network, array by array, and turned into its own: what does not fit is
+refused by name.
 
-The head alone may stay out, where its classes are not the run's. Knows no file format and no run folder.
+The head alone may stay out, where its classes are not the run's. Knows no file format and no run
+folder.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,8 +51,8 @@ def match(source: Source, config: Mapping[str, Any], classes: Sequence[str]) -> 
     classes: of the run, by label.
 
   Raises:
-    UserError: for weights of another network, and for an array that is missing, left over, or of another shape or
-      type; by its name.
+    UserError: for weights of another network, and for an array that is missing, left over, or of
+      another shape or type; by its name.
   """
   section = config["model"]
   _refuse_other_network(source, section)
@@ -91,7 +93,8 @@ def variables(
   Args:
     source: the weights.
     matched: as `match` found them to fit.
-    begin: `params` and `batch_stats` as the network begins with them; what is not taken stays, which is the head.
+    begin: `params` and `batch_stats` as the network begins with them; what is not taken stays,
+      which is the head.
 
   Returns:
     The variables, host arrays of the same types; and what the source knows of what was read.
@@ -159,7 +162,9 @@ def _own(path: Path, shape: tuple[int, ...]) -> torch_names.Tensor:
 def _resampled(
   source: Source, wanted: Mapping[Path, torch_names.Tensor]
 ) -> tuple[dict[Path, torch_names.Tensor], list[str]]:
-  """Returns the tensors, positions of a picture of another size as they lie in the source; and lines on those."""
+  """Returns the tensors, positions of a picture of another size as they lie in the source; and
+  lines on those.
+  """
   found, notes = dict(wanted), []
   for path, tensor in wanted.items():
     shape = source.arrays[tensor.name][0]

@@ -9,7 +9,8 @@ import numpy as np
 
 
 def side(tokens: int) -> int | None:
-  """Returns how many patches lie along each side of a square picture; None where there is none with so many tokens.
+  """Returns how many patches lie along each side of a square picture; None where there is none with
+  so many tokens.
 
   Args:
     tokens: one for the class, and one for each patch.
@@ -19,7 +20,8 @@ def side(tokens: int) -> int | None:
 
 
 def resample(positions: np.ndarray, tokens: int) -> np.ndarray:
-  """Resamples the patches' part as a picture, cubically (Keys 1981, a = -0.5) with antialiasing; the class's stays.
+  """Resamples the patches' part as a picture, cubically (Keys 1981, a = -0.5) with antialiasing;
+  the class's stays.
 
   As timm does it, and Pillow's BICUBIC.
 

@@ -1,7 +1,8 @@
-"""How images were prepared for weights, what their batch norm added, and what a config has to do with it.
+"""How images were prepared for weights, what their batch norm added, and what a config has to do
+with it.
 
-Weights answer well only for images that are prepared as in their training, and nothing fails where they are not. So
-what is known is taken over, field by field and out loud, or a difference is told.
+Weights answer well only for images that are prepared as in their training, and nothing fails where
+they are not. So what is known is taken over, field by field and out loud, or a difference is told.
 """
 
 from collections.abc import Mapping
@@ -35,7 +36,8 @@ def adopt(
   preparation: Mapping[str, Any] | None,
   image_size: int | None,
 ) -> list[str]:
-  """Takes over what belongs to the weights into a config, in place, where it says so; tells what differs.
+  """Takes over what belongs to the weights into a config, in place, where it says so; tells what
+  differs.
 
   Args:
     config: a resolved config.

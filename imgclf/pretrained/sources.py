@@ -1,7 +1,9 @@
-"""What `config.model.weights` names -> names and shapes of arrays, what is known of them, and a way to read them.
+"""What `config.model.weights` names -> names and shapes of arrays, what is known of them, and a way
+to read them.
 
-`file:PATH`, a file of PyTorch's arrays by name, with what a `config.json` of timm beside it says; `timm:NAME`, the
-same from the Hugging Face hub; `run:DIR`, the best checkpoint of another run. Knows no network to put them into.
+`file:PATH`, a file of PyTorch's arrays by name, with what a `config.json` of timm beside it says;
+`timm:NAME`, the same from the Hugging Face hub; `run:DIR`, the best checkpoint of another run.
+Knows no network to put them into.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,12 +31,14 @@ class Source:
     where: how errors and notes call them: `config.model.weights=...`.
     network: whose they are, by our names or timm's; none where nothing tells.
     classes: of the head by label, where known.
-    preparation: fields of the config, by dotted names, that say how images were prepared; none where nothing tells.
+    preparation: fields of the config, by dotted names, that say how images were prepared; none
+      where nothing tells.
     image_size: that they were trained at, in pixels, where known.
     epsilon: what batch norm added to the variance, where known.
     arrays: shapes and types by name.
     own: whether the names are those of this project's arrays, with slashes, and not PyTorch's.
-    read: returns the arrays by name, and what tells them from others: `sha256`, and `revision` or `step`.
+    read: returns the arrays by name, and what tells them from others: `sha256`, and `revision` or
+      `step`.
   """
 
   where: str

@@ -1,7 +1,8 @@
-"""What a run starts from, before and at its first step: the order in which weights are found, matched, read, recorded.
+"""What a run starts from, before and at its first step: the order in which weights are found,
+matched, read, recorded.
 
-A run with checkpoints has weights of its own: for it the old ones are not even looked for, and what was taken over
-from them is in its `weights.json`.
+A run with checkpoints has weights of its own: for it the old ones are not even looked for, and what
+was taken over from them is in its `weights.json`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,10 +55,12 @@ class Start:
 def prepare(
   config: configs.ConfigDict, classes: Sequence[str], folder: RunFolder | None = None
 ) -> Start:
-  """Finds the weights that a config names, holds them against it, and takes over into it what belongs to them.
+  """Finds the weights that a config names, holds them against it, and takes over into it what
+  belongs to them.
 
   Args:
-    config: a resolved config; its preprocessing and `model.batch_norm_epsilon` are changed in place.
+    config: a resolved config; its preprocessing and `model.batch_norm_epsilon` are changed in
+      place.
     classes: of the data set, by label.
     folder: of the run, where there is one.
 
@@ -89,7 +92,9 @@ def _adopt_epsilon(
 
 
 def only_moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-  """Whether two configs of a run name weights of one kind that may be the same, which lie at two places."""
+  """Whether two configs of a run name weights of one kind that may be the same, which lie at two
+  places.
+  """
   before, after = old["model"]["weights"], new["model"]["weights"]
   if before is None or after is None:
     return False

@@ -88,8 +88,8 @@ def curves_and_classes(
 ) -> tuple[list[Curve], list[Curve], list[ClassRow]]:
   """Returns precision-recall curves, ROC curves, and the table of classes.
 
-  The micro average comes first: each example and class is a pair that is right or wrong, ranked by its probability.
-  Then come up to `CURVES` classes, those with the smallest area.
+  The micro average comes first: each example and class is a pair that is right or wrong, ranked by
+  its probability. Then come up to `CURVES` classes, those with the smallest area.
   """
   labels = judged.after.label[judged.places]
   figures = metrics.figures(judged.after, classes)

@@ -1,4 +1,6 @@
-"""A run and a split in, a `Report` out: judges, works out, chooses examples and has their pictures made."""
+"""A run and a split in, a `Report` out: judges, works out, chooses examples and has their pictures
+made.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import datetime
@@ -19,7 +21,8 @@ from imgclf.reporting.judging import Judge, Judged, Temperature, calibrated, sto
 from imgclf.reporting.selection import GALLERY, Selection, select
 from imgclf.run import Run
 
-# (run, [n, size, size, 3] uint8, [n] int32 labels) -> as many pictures that show why the model says so.
+# (run, [n, size, size, 3] uint8, [n] int32 labels) -> as many pictures that show why the model says
+# so.
 Explain = Callable[[Run, np.ndarray, np.ndarray], Sequence[np.ndarray]]
 
 
@@ -47,7 +50,8 @@ def report(
     tell: takes a word and a text on what is being done.
 
   Raises:
-    UserError: for a split, set or comparison that is none, and for images or answers that nothing can be said of.
+    UserError: for a split, set or comparison that is none, and for images or answers that nothing
+      can be said of.
   """
   judge = Judge(run, data_dir=data_dir, bad_images=bad_images)
   chosen = split_records(judge.config, judge.source, split)
@@ -119,7 +123,9 @@ def report(
 def _judged(
   judge: Judge, split: str, expression: str, n: int, tell: Callable[[str, str], None]
 ) -> tuple[Temperature, Judged]:
-  """Fits a run's temperature on its validation split, and judges the split of the report with it."""
+  """Fits a run's temperature on its validation split, and judges the split of the report with
+  it.
+  """
   if judge.roles["validation"] is not None:
     tell("judging", f"validation, {judge.roles['validation']}")
   temperature = judge.temperature()
@@ -191,7 +197,9 @@ def _missing(drawn: Mapping[str, Series], wrong_lines: int, judged: Judged) -> I
 
 
 def _differing(judged: Judged, compared: Judged) -> tuple[list[int], list[int]]:
-  """Positions that only this run, and that only the other gets right; the most confident answers of this run first."""
+  """Positions that only this run, and that only the other gets right; the most confident answers of
+  this run first.
+  """
   this, other = (rows.predicted == rows.label for rows in (judged.after, compared.after))
   order = np.argsort(-judged.after.confidence, kind="stable")
   better, worse = order[(this & ~other)[order]], order[(other & ~this)[order]]
@@ -201,7 +209,9 @@ def _differing(judged: Judged, compared: Judged) -> tuple[list[int], list[int]]:
 def _comparison(
   judge: Judge, judged: Judged, compared: Judged, summary: Sequence[Figure], selection: Selection
 ) -> Comparison:
-  """Returns this run against another; `judge` is the other's, each has the temperature of its own."""
+  """Returns this run against another; `judge` is the other's, each has the temperature of its
+  own.
+  """
   others = answers.summary(compared.after, judge.run.classes)
   both, only_this, only_other, neither = comparison.counts(
     *(rows.predicted == rows.label for rows in (judged.after, compared.after))
@@ -226,7 +236,9 @@ def _examples(
   read: Mapping[int, pictures.Picture],
   explain: Explain | None,
 ) -> dict[int, Example]:
-  """Returns the examples that are shown, with their pictures and the heat maps of what was predicted."""
+  """Returns the examples that are shown, with their pictures and the heat maps of what was
+  predicted.
+  """
   classes, rows = judge.run.classes, judged.after
   place_of = {number: place for place, number in enumerate(judged.places.tolist())}
   pixels = {

@@ -1,4 +1,7 @@
-"""Axes of a drawing: round ticks, their labels, and where a value lies. Knows no data and no markup."""
+"""Axes of a drawing: round ticks, their labels, and where a value lies.
+
+Knows no data and no markup.
+"""
 
 from collections.abc import Iterable
 import dataclasses
@@ -50,7 +53,8 @@ def fit(
     percent: whether the values are shares, labelled in percent.
     most_ticks: how many steps there may be between the ends.
     floor, ceiling: ends that are not passed, such as 0 and 1 of a share.
-    tight: whether the axis ends at the values themselves, with ticks at whole numbers between: for steps of a run.
+    tight: whether the axis ends at the values themselves, with ticks at whole numbers between: for
+      steps of a run.
   """
   values = list(values) or [0.0, 1.0]
   low, high = min(values), max(values)

@@ -1,6 +1,8 @@
-"""How far the figures of an evaluation would move with other examples: bootstrap intervals; numpy on the host.
+"""How far the figures of an evaluation would move with other examples: bootstrap intervals; numpy
+on the host.
 
-Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13. Knows no model and no file.
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13. Knows no model and no
+file.
 """
 
 import numpy as np
@@ -17,16 +19,18 @@ def intervals(
 ) -> dict[str, Interval | None]:
   """Returns 95% intervals of the figures of an evaluation.
 
-  n examples are drawn with replacement, again and again, and the figures computed anew. The draws are not stratified:
-  which classes the examples of a split are of is chance as well, unless the split was made balanced, and then the
-  intervals are a little too wide. An interval goes from the 2.5th to the 97.5th percentile, with these exceptions:
+  n examples are drawn with replacement, again and again, and the figures computed anew. The draws
+  are not stratified: which classes the examples of a split are of is chance as well, unless the
+  split was made balanced, and then the intervals are a little too wide. An interval goes from the
+  2.5th to the 97.5th percentile, with these exceptions:
 
-  - `ece` is biased upwards, and more so in a resample, where examples stand twice. Its interval is the basic one, the
-    percentiles mirrored at the figure, which takes most of that bias off; it is cut at 0 and reaches as far as the
-    figure. In simulations with 400 and 2,000 examples it held a true ECE of 1% to 10% in 86 to 96 of 100 cases, and
-    one of 0 in 63 to 69; plain percentiles held them in 0 to 93.
-  - `accuracy` and `top5_accuracy` that are 0 or 1 are that in every resample. There the exact binomial interval of
-    Clopper and Pearson stands in: (0.025^(1/n), 1) for 1.
+  - `ece` is biased upwards, and more so in a resample, where examples stand twice. Its interval is
+    the basic one, the percentiles mirrored at the figure, which takes most of that bias off; it is
+    cut at 0 and reaches as far as the figure. In simulations with 400 and 2,000 examples it held a
+    true ECE of 1% to 10% in 86 to 96 of 100 cases, and one of 0 in 63 to 69; plain percentiles held
+    them in 0 to 93.
+  - `accuracy` and `top5_accuracy` that are 0 or 1 are that in every resample. There the exact
+    binomial interval of Clopper and Pearson stands in: (0.025^(1/n), 1) for 1.
 
   Args:
     predictions: of every example of the split once, at least one.
@@ -35,8 +39,8 @@ def intervals(
     seed: the intervals follow from it and the predictions.
 
   Returns:
-    Low and high end by name, for the numbers that `imgclf.metrics.figures` returns; None where the figure is not
-    defined or is the same in every resample.
+    Low and high end by name, for the numbers that `imgclf.metrics.figures` returns; None where the
+    figure is not defined or is the same in every resample.
   """
   predictions = metrics.in_order(predictions)
   n = len(predictions.index)
@@ -98,7 +102,8 @@ def intervals(
 
 
 def _dot(one: np.ndarray, other: np.ndarray) -> float:
-  # Not by `@`, whose threads wait for each other: on two busy cores that made a resample take eight times as long.
+  # Not by `@`, whose threads wait for each other: on two busy cores that made a resample take eight
+  # times as long.
   return float(np.einsum("i,i->", one, other))
 
 

@@ -1,6 +1,8 @@
-"""What the drawings of the report's page consist of: places of lines, bars and labels, worked out from its values.
+"""What the drawings of the report's page consist of: places of lines, bars and labels, worked out
+from its values.
 
-Knows no markup and no colour: a line has a number, and the style sheet says what the number looks like.
+Knows no markup and no colour: a line has a number, and the style sheet says what the number looks
+like.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,8 @@ from imgclf.reporting import axes, wording
 from imgclf.reporting.axes import Axis
 from imgclf.reporting.contents import Bin, Curve, Series
 
-# A drawing is at most some 450 px wide: more points of a line than this can't be seen, and make a page of megabytes.
+# A drawing is at most some 450 px wide: more points of a line than this can't be seen, and make a
+# page of megabytes.
 MOST_POINTS = 240
 LABEL_HEIGHT = 13.0  # of the text at the end of a line
 TOP = 30.0  # above it stands what the y axis measures
@@ -89,7 +92,8 @@ def training(curves: Mapping[str, Series], step: int) -> list[Chart]:
   """Returns a drawing for each figure of a run's curves; those of several splits share one.
 
   Args:
-    curves: as `Report.curves`. `train loss` and `validation loss` are two lines of the drawing `loss`.
+    curves: as `Report.curves`. `train loss` and `validation loss` are two lines of the drawing
+      `loss`.
     step: the step that the report is about; marked where it is within a drawing.
   """
   groups: dict[str, dict[str, Series]] = {}
@@ -160,7 +164,9 @@ def _course(figure: str, split: str, rows: Sequence[tuple[int, float | None]]) -
 
 
 def reliability(title: str, bins: Sequence[Bin]) -> Chart:
-  """Returns a reliability diagram: the accuracy of each bin of confidence, and how many examples it holds."""
+  """Returns a reliability diagram: the accuracy of each bin of confidence, and how many examples it
+  holds.
+  """
   width, height, below = 400.0, 350.0, 44.0
   x = axes.fit([0.0, 1.0], "confidence", 60, width - 24, percent=True, floor=0.0, ceiling=1.0)
   y = axes.fit(
@@ -256,7 +262,9 @@ def _finite_or_none(series: Series) -> list[tuple[int, float | None]]:
 
 
 def _thinned(rows: Sequence[tuple[int, float | None]]) -> Sequence[tuple[int, float | None]]:
-  """Leaves of many points the lowest and the highest of each stretch, so that no peak is lost, and every gap."""
+  """Leaves of many points the lowest and the highest of each stretch, so that no peak is lost, and
+  every gap.
+  """
   if len(rows) <= MOST_POINTS:
     return rows
   stretch = math.ceil(2 * len(rows) / MOST_POINTS)

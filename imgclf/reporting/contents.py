@@ -1,6 +1,7 @@
 """What a report tells of a run, as plain values: between who works it out and who draws it.
 
-Knows no model, file, or markup. Every text in it may come from files and class names of others: who draws it escapes it.
+Knows no model, file, or markup. Every text in it may come from files and class names of others: who
+draws it escapes it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,7 +64,8 @@ class Calibration:
 
   Attributes:
     temperature: as fitted.
-    fitted_on: the split that it was fitted on, and `fitted_n`, its examples; None where there was none to fit on.
+    fitted_on: the split that it was fitted on, and `fitted_n`, its examples; None where there was
+      none to fit on.
     ece_before, ece_after: expected calibration error on the split of the report.
     loss_before, loss_after: in nats, likewise.
     before, after: the bins.
@@ -105,7 +107,8 @@ class ClassRow:
     name: of the class.
     n: true examples.
     precision, recall, f1: shares.
-    average_precision, roc_auc: one against the rest; None where the class has no example, or every one.
+    average_precision, roc_auc: one against the rest; None where the class has no example, or every
+      one.
     confused_with: the class that its examples are most often taken for; None where none is wrong.
   """
 
@@ -130,7 +133,8 @@ class Example:
     predicted: the class that was predicted.
     confidence: probability of the predicted class, calibrated.
     truth_probability: probability of the true class, calibrated.
-    picture: evaluation's crop, a `data:` URI of a JPEG or WebP file; None where it could not be read.
+    picture: evaluation's crop, a `data:` URI of a JPEG or WebP file; None where it could not be
+      read.
     heatmap: the same under Grad-CAM of the predicted class; None where it was not made.
   """
 
@@ -172,7 +176,8 @@ class Comparison:
     figures: of this run and of the other, in the order of names: (this, other).
     both_right, only_this, only_other, both_wrong: numbers of examples.
     p_value: of McNemar's exact test of equal accuracy.
-    better, worse: examples that only this run, only the other gets right; keys of `Report.examples`.
+    better, worse: examples that only this run, only the other gets right; keys of
+      `Report.examples`.
   """
 
   other: str
@@ -202,10 +207,12 @@ class Report:
     versions: of imgclf, Python, JAX and so on, by name.
     facts: of the data set and of the model, (name, text).
     config: the resolved config, a tree of plain values.
-    curves: by name, such as `train loss`, `validation accuracy`, `learning_rate`, `images_per_second`.
+    curves: by name, such as `train loss`, `validation accuracy`, `learning_rate`,
+      `images_per_second`.
     summary: the figures of the split.
     calibration: see there.
-    precision_recall, roc: the micro average first, then up to nine classes, those with the smallest area.
+    precision_recall, roc: the micro average first, then up to nine classes, those with the smallest
+      area.
     classes: names by label.
     class_rows: one for each class.
     matrix: [classes][classes] counts, rows the truth; None for more than `MOST_IN_MATRIX` classes.
@@ -215,7 +222,8 @@ class Report:
     label_errors: examples whose label is likely wrong.
     examples: by number: all that is named above, with pictures.
     comparison: with another run; None where none was asked for.
-    notes: lines that the reader should see: what was left out or could not be worked out, and why; mostly empty.
+    notes: lines that the reader should see: what was left out or could not be worked out, and why;
+      mostly empty.
   """
 
   title: str

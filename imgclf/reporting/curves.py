@@ -23,8 +23,8 @@ def curves(records: Iterable[Mapping[str, Any]]) -> dict[str, Series]:
   """Returns the curves that the records hold, each thinned to `POINTS` points.
 
   Args:
-    records: each with `step`, `split` and figures; of several for the same step and split the last one counts, as in
-      a run that was cut and went on.
+    records: each with `step`, `split` and figures; of several for the same step and split the last
+      one counts, as in a run that was cut and went on.
   """
   values: dict[str, dict[int, float | None]] = {name: {} for name in CURVES}
   for record in records:
@@ -50,7 +50,8 @@ def _finite(value: Any) -> float | None:
 
 
 def _thinned(values: Sequence[float | None]) -> list[int]:
-  """Places of at most `POINTS` values: the least and the greatest of each stretch, and a gap where it has one.
+  """Places of at most `POINTS` values: the least and the greatest of each stretch, and a gap where
+  it has one.
 
   So a single spike, or step that diverged, is drawn among a million others.
   """

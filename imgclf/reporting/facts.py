@@ -1,4 +1,6 @@
-"""What a report says of a run besides its figures: data, model, versions, and the commands that make it all again."""
+"""What a report says of a run besides its figures: data, model, versions, and the commands that
+make it all again.
+"""
 
 import contextlib
 from importlib import metadata

@@ -1,6 +1,7 @@
 """The confusion matrix as cells with a step of colour and a way to their pictures. Knows no markup.
 
-A matrix is a picture of shares: each row is one class's examples, so that rare classes show as well as frequent ones.
+A matrix is a picture of shares: each row is one class's examples, so that rare classes show as well
+as frequent ones.
 """
 
 import bisect
@@ -13,8 +14,8 @@ from imgclf.reporting.contents import Report
 
 # Up to so many classes a cell has its number in it; of more, it is a square of colour.
 MOST_WITH_NUMBERS = 20
-# Shares of the true class at which a cell gets the next of seven colours. Few examples are confused, so the steps
-# start low; most are right, so those of the diagonal start high.
+# Shares of the true class at which a cell gets the next of seven colours. Few examples are
+# confused, so the steps start low; most are right, so those of the diagonal start high.
 WRONG_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 RIGHT_STEPS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 # Of a list of pairs, without a matrix and beside one.
@@ -42,7 +43,9 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-  """A pair of classes that is confused: names, examples, share of the true class, and the pictures, if any."""
+  """A pair of classes that is confused: names, examples, share of the true class, and the pictures,
+  if any.
+  """
 
   truth: str
   predicted: str

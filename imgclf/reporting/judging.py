@@ -1,4 +1,5 @@
-"""A run judged for a report: every example of a split once, with a temperature fitted on validation.
+"""A run judged for a report: every example of a split once, with a temperature fitted on
+validation.
 
 Knows no picture and nothing of what the report makes of the answers.
 """
@@ -41,7 +42,8 @@ class Judged:
   """The answers to every example of a split.
 
   Attributes:
-    before, after: with temperature 1 and with the fitted one, in the order of the split; without logits.
+    before, after: with temperature 1 and with the fitted one, in the order of the split; without
+      logits.
     places: [read] integer, positions in the split of the images that could be read.
     probabilities: [read, classes] float32 of those, with the fitted temperature.
   """
@@ -107,8 +109,8 @@ class Judge:
       The predictions, with logits, in the order of the split.
 
     Raises:
-      UserError: for an image that can't be read, unless the config counts it as wrong, and for logits that are not
-        finite.
+      UserError: for an image that can't be read, unless the config counts it as wrong, and for
+        logits that are not finite.
     """
     records = self.source.records(expression)
     batches = split_batches(records, self.config)
@@ -153,7 +155,8 @@ class Judge:
 
 
 def calibrated(found: metrics.Predictions, temperature: float) -> Judged:
-  """Takes the answers of temperature 1 to those of another; the logits become probabilities in place.
+  """Takes the answers of temperature 1 to those of another; the logits become probabilities in
+  place.
 
   Args:
     found: with logits, in the order of the split.
@@ -178,7 +181,9 @@ def calibrated(found: metrics.Predictions, temperature: float) -> Judged:
 
 
 def loss_and_ece(rows: metrics.Predictions) -> tuple[float, float]:
-  """Returns the mean loss in nats and the calibration error of the images that could be read, of one at least."""
+  """Returns the mean loss in nats and the calibration error of the images that could be read, of
+  one at least.
+  """
   read = rows.predicted != -1
   correct = rows.predicted[read] == rows.label[read]
   ece = metrics.expected_calibration_error(rows.confidence[read], correct)
@@ -186,7 +191,8 @@ def loss_and_ece(rows: metrics.Predictions) -> tuple[float, float]:
 
 
 def store(run: Run, temperature: Temperature) -> pathlib.Path | None:
-  """Writes a temperature that was fitted into the run folder, where evaluation and prediction take it from.
+  """Writes a temperature that was fitted into the run folder, where evaluation and prediction take
+  it from.
 
   Returns:
     The file; None where nothing was fitted.

@@ -1,9 +1,11 @@
-"""A report as one HTML page that needs nothing else: no network, no other file, and no script to be read.
+"""A report as one HTML page that needs nothing else: no network, no other file, and no script to be
+read.
 
-Knows the values of `imgclf.reporting.contents` alone. Class names, file names and configs in them come from others, so
-they reach the page only as text that Jinja2 escapes: never as an element, an attribute's name, an id, a style or a
-script. The page's policy lets a browser run and style by nothing but the two files beside the templates, by hash, and
-load nothing but the pictures within it.
+Knows the values of `imgclf.reporting.contents` alone. Class names, file names and configs in them
+come from others, so they reach the page only as text that Jinja2 escapes: never as an element, an
+attribute's name, an id, a style or a script. The page's policy lets a browser run and style by
+nothing but the two files beside the templates, by hash, and load nothing but the pictures within
+it.
 """
 
 import base64
@@ -31,8 +33,8 @@ def render(report: Report) -> str:
     report: what to show. Its texts may hold anything.
 
   Returns:
-    HTML to be written as UTF-8, the same for the same report. Its size is bounded by that of the pictures and the
-    config: tables, lists and lines are cut, and say so where rows are missing.
+    HTML to be written as UTF-8, the same for the same report. Its size is bounded by that of the
+    pictures and the config: tables, lists and lines are cut, and say so where rows are missing.
 
   Raises:
     ValueError: for a picture that is no `data:` URI of a JPEG, PNG or WebP file in base64.
@@ -112,7 +114,9 @@ def _policy(style: str, script: str) -> str:
 def _sections(
   report: Report, training: list[charts.Chart], ranking: list[charts.Chart]
 ) -> list[tuple[str, str]]:
-  """The sections that there is something to show in: the file of the template, which is the id, and the title."""
+  """The sections that there is something to show in: the file of the template, which is the id, and
+  the title.
+  """
   there: list[tuple[str, str, Any]] = [
     ("summary", "Summary", True),
     ("comparison", "Comparison", report.comparison),

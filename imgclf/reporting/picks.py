@@ -1,4 +1,5 @@
-"""Which examples a person should look at: mistakes, doubts, labels that are likely wrong; numpy on the host.
+"""Which examples a person should look at: mistakes, doubts, labels that are likely wrong; numpy on
+the host.
 
 Knows no model, no file and no picture. Places are those in the arrays that are given.
 """
@@ -26,7 +27,8 @@ def confident_mistakes(
 
 
 def least_certain(probabilities: np.ndarray, most: int) -> np.ndarray:
-  """Returns the places of the examples with the least distance between their two most probable classes.
+  """Returns the places of the examples with the least distance between their two most probable
+  classes.
 
   Args:
     probabilities: [n, classes] floats.
@@ -42,16 +44,18 @@ def least_certain(probabilities: np.ndarray, most: int) -> np.ndarray:
 
 
 def likely_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-  """Returns the places of examples whose label is likely wrong, by confident learning, the likeliest first.
+  """Returns the places of examples whose label is likely wrong, by confident learning, the
+  likeliest first.
 
-  Northcutt, Jiang and Chuang, "Confident Learning", 2021, https://arxiv.org/abs/1911.00068, section 3.1: a class's
-  threshold is the mean of its probability over the examples that have it as their label. An example is counted for the
-  class of the largest probability among those that reach their threshold; where that is another class than its label,
-  the label is likely wrong (the off-diagonal of the confident joint). They are ranked by how far the label's
-  probability is below the largest of the others (section 3.2, normalised margin).
+  Northcutt, Jiang and Chuang, "Confident Learning", 2021, https://arxiv.org/abs/1911.00068, section
+  3.1: a class's threshold is the mean of its probability over the examples that have it as their
+  label. An example is counted for the class of the largest probability among those that reach their
+  threshold; where that is another class than its label, the label is likely wrong (the off-diagonal
+  of the confident joint). They are ranked by how far the label's probability is below the largest
+  of the others (section 3.2, normalised margin).
 
-  The probabilities must come from a model that was not trained on these examples: one that was has learned the wrong
-  labels too.
+  The probabilities must come from a model that was not trained on these examples: one that was has
+  learned the wrong labels too.
 
   Args:
     probabilities: [n, classes] floats.
@@ -80,7 +84,8 @@ def likely_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.nda
 def confused_pairs(
   labels: np.ndarray, predicted: np.ndarray, confidence: np.ndarray, classes: int
 ) -> list[tuple[int, int, np.ndarray]]:
-  """Returns the cells of the confusion matrix off its diagonal that hold an example, the largest first.
+  """Returns the cells of the confusion matrix off its diagonal that hold an example, the largest
+  first.
 
   Args:
     labels: [n] integer, the true classes.
@@ -89,8 +94,8 @@ def confused_pairs(
     classes: how many there are.
 
   Returns:
-    Truth, prediction and the places of the examples, the most confident first; at most `MOST_CONFUSIONS`. Of cells of
-    the same size the one of the lower labels comes first.
+    Truth, prediction and the places of the examples, the most confident first; at most
+    `MOST_CONFUSIONS`. Of cells of the same size the one of the lower labels comes first.
   """
   wrong = confident_mistakes(labels, predicted, confidence)
   cells = labels[wrong].astype(np.int64) * classes + predicted[wrong]

@@ -25,7 +25,8 @@ class Picture(NamedTuple):
 
   Attributes:
     name: of its record.
-    pixels: [size, size, 3] uint8, as evaluation shows it to the model; None where it can't be decoded.
+    pixels: [size, size, 3] uint8, as evaluation shows it to the model; None where it can't be
+      decoded.
   """
 
   name: str

@@ -1,4 +1,7 @@
-"""Which examples of a split a report shows, within a number of pictures. Knows no model, file or picture."""
+"""Which examples of a split a report shows, within a number of pictures.
+
+Knows no model, file or picture.
+"""
 
 from collections.abc import Sequence
 import dataclasses
@@ -9,7 +12,8 @@ from imgclf.reporting import picks
 from imgclf.reporting.contents import Confusion
 from imgclf.reporting.judging import Judged
 
-# Pictures of a gallery, of a cell of the confusion matrix, and of all together: with their heat maps some 5 MB.
+# Pictures of a gallery, of a cell of the confusion matrix, and of all together: with their heat
+# maps some 5 MB.
 GALLERY, CELL, MOST_PICTURES = 24, 8, 300
 
 
@@ -39,8 +43,8 @@ def select(
 ) -> Selection:
   """Chooses the examples that are shown.
 
-  Galleries come first. What is left of `MOST_PICTURES` goes to the cells of the confusion matrix off its diagonal: one
-  to each, the largest cell first, then a second one, and so on.
+  Galleries come first. What is left of `MOST_PICTURES` goes to the cells of the confusion matrix
+  off its diagonal: one to each, the largest cell first, then a second one, and so on.
 
   Args:
     judged: the answers.

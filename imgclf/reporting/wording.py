@@ -15,10 +15,12 @@ from imgclf.text import printable
 
 NOT_DEFINED = "\N{EN DASH}"
 
-# Letters and symbols that count as printable and show nothing: braille blank, Hangul fillers, a combining joiner.
+# Letters and symbols that count as printable and show nothing: braille blank, Hangul fillers, a
+# combining joiner.
 _BLANKS = "\u2800\u3164\u115f\u1160\uffa0\u034f"
 
-# Of `imgclf.metrics.figures`: what a person calls it, whether it is a share, and whether more of it is better.
+# Of `imgclf.metrics.figures`: what a person calls it, whether it is a share, and whether more of it
+# is better.
 _FIGURES = {
   "accuracy": ("Accuracy", True, True),
   "top5_accuracy": ("Top-5 accuracy", True, True),
@@ -31,12 +33,14 @@ _FIGURES = {
 
 
 def name(text: str, width: int = 60) -> str:
-  r"""Returns a name as it can be shown: escaped, at most `width` characters, never without a visible one.
+  r"""Returns a name as it can be shown: escaped, at most `width` characters, never without a
+  visible one.
 
   Args:
-    text: of a class or a file, whatever is in it. Control characters, overrides of the direction of writing and
-      bytes that are no text become escapes such as `\u202e`.
-    width: characters; what is longer is cut in the middle, because names that share a beginning differ at their end.
+    text: of a class or a file, whatever is in it. Control characters, overrides of the direction of
+      writing and bytes that are no text become escapes such as `\u202e`.
+    width: characters; what is longer is cut in the middle, because names that share a beginning
+      differ at their end.
   """
   safe = printable(text)
   if not safe.strip(" " + _BLANKS):
@@ -58,7 +62,9 @@ def percent(share: float | None) -> str:
 
 
 def bar(share: float) -> int:
-  """Returns the whole percent of a share, from 0 to 100, that the bar in its cell has for its width."""
+  """Returns the whole percent of a share, from 0 to 100, that the bar in its cell has for its
+  width.
+  """
   return round(100 * min(max(share, 0.0), 1.0)) if math.isfinite(share) else 0
 
 
@@ -92,7 +98,9 @@ def date(made: str) -> str:
 
 
 def figure_name(key: str) -> str:
-  """Returns what a person calls a figure, with the unit of one that is no share: `Loss (nats)` for `loss`."""
+  """Returns what a person calls a figure, with the unit of one that is no share: `Loss (nats)` for
+  `loss`.
+  """
   if key in _FIGURES:
     return _FIGURES[key][0]
   words = name(key).replace("_", " ")
@@ -110,7 +118,9 @@ def figure_value(key: str, value: float | None) -> str:
 
 
 def interval(figure: Figure) -> str | None:
-  """Returns the ends of a figure's interval, such as `91.20% to 93.40%`; None where there is none."""
+  """Returns the ends of a figure's interval, such as `91.20% to 93.40%`; None where there is
+  none.
+  """
   if any(end is None or not math.isfinite(end) for end in (figure.low, figure.high)):
     return None
   text = percent if is_share(figure.name) else significant
@@ -118,7 +128,8 @@ def interval(figure: Figure) -> str | None:
 
 
 def difference(this: Figure, other: Figure) -> tuple[str, str]:
-  """Returns this run's figure less the other's, in percentage points for shares, and what that means.
+  """Returns this run's figure less the other's, in percentage points for shares, and what that
+  means.
 
   The second text is `better`, `worse`, `equal` or, where that can't be said, empty.
   """
@@ -142,7 +153,9 @@ def p_value(p: float) -> str:
 
 
 def verdict(comparison: Comparison) -> str:
-  """Returns McNemar's test in words: what differs, how likely that is by chance, and what it says."""
+  """Returns McNemar's test in words: what differs, how likely that is by chance, and what it
+  says.
+  """
   ours, theirs = comparison.only_this, comparison.only_other
   apart = ours + theirs
   if apart == 0:
@@ -163,12 +176,16 @@ def verdict(comparison: Comparison) -> str:
 
 
 def lines(text: str) -> str:
-  """Returns a text of several lines, such as a command, with all but the ends of its lines escaped."""
+  """Returns a text of several lines, such as a command, with all but the ends of its lines
+  escaped.
+  """
   return "\n".join(map(printable, text.split("\n")))
 
 
 def config_lines(config: Mapping[str, Any]) -> str:
-  """Returns a config as lines `section.field = value`, values as in JSON, in the order of the tree."""
+  """Returns a config as lines `section.field = value`, values as in JSON, in the order of the
+  tree.
+  """
   return "\n".join(_fields(config, ""))
 
 

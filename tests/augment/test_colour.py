@@ -37,7 +37,8 @@ def test_changes_are_pillows_for_each_image_with_its_own_factor(change, enhance)
   result = np.asarray(change(images.astype(np.float32), jnp.array(FACTORS)))
   for image, factor, changed in zip(images, FACTORS, result):
     expected = np.asarray(enhance(Image.fromarray(image)).enhance(factor), np.float32)
-    # Pillow rounds the grey (half a level, times |1 - factor|) and cuts the result to whole levels (one).
+    # Pillow rounds the grey (half a level, times |1 - factor|) and cuts the result to whole levels
+    # (one).
     assert np.abs(changed - expected).max() <= 1.01 + 0.5 * abs(1 - factor)
   np.testing.assert_array_equal(result[2], images[2])
 

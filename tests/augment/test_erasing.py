@@ -15,7 +15,8 @@ def make_keys(count, seed=0):
 
 
 def boxes(erased):
-  """Top, left, height and width of the rectangle of each image that has one; fails where it is none."""
+  """Top, left, height and width of the rectangle of each image that has one; fails where it is
+  none."""
   found = []
   for image in erased:
     rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
@@ -80,9 +81,11 @@ def test_cutout_is_a_square_about_any_pixel_cut_at_the_edge():
   images = jnp.full((3000, 12, 12, 3), 9.0)
   result = np.asarray(jax.jit(lambda i, k: erasing.cutout(i, k, 4))(images, make_keys(3000)))
   top, left, height, width = boxes(result[..., 0] == 0).T
-  # From 2 before the centre to 1 after it: 10 of 12 centres have all four rows or one less at an end.
+  # From 2 before the centre to 1 after it: 10 of 12 centres have all four rows or one less at an
+  # end.
   assert height.max() == width.max() == 4 and height.min() == width.min() == 2
-  # Centres 0 to 11 along each axis are alike, and give bottom edges 2 to 12 (12 for centres 10 and 11).
+  # Centres 0 to 11 along each axis are alike, and give bottom edges 2 to 12 (12 for centres 10 and
+  # 11).
   counts = np.bincount(top + height, minlength=13)[2:]
   expected = np.array([250] * 10 + [500])
   assert np.abs(counts - expected).max() < 110  # five standard deviations of at most 20.4

@@ -137,8 +137,9 @@ def test_places_beyond_all_integers_take_the_edge():
 
 
 def test_the_matrix_of_an_affine_map_leads_back_from_a_point_that_was_moved_by_hand():
-  # 10 x 20 pixels, centre (10, 5). The point (12, 6) is (2, 1) from it; sheared by 45 degrees (3, 1); twice as
-  # large (6, 2); a quarter turn counter-clockwise with y pointing down (2, -6); shifted by (0.1 x 20, 0.2 x 10).
+  # 10 x 20 pixels, centre (10, 5). The point (12, 6) is (2, 1) from it; sheared by 45 degrees (3,
+  # 1); twice as large (6, 2); a quarter turn counter-clockwise with y pointing down (2, -6);
+  # shifted by (0.1 x 20, 0.2 x 10).
   matrix = geometry.affine(
     jnp.array([90.0]),
     (10, 20),

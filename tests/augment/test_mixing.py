@@ -66,9 +66,9 @@ def test_rectangles_of_cutmix_are_about_any_pixel_and_of_the_area_drawn():
   height, width = (bottom - top)[inner], (right - left)[inner]
   # Equation 2: sides of the image's shape; each is rounded down to an even number.
   assert np.abs(height - width * 20 / 30).max() <= 2
-  # Beta(1, 1) is uniform, so the share of the side, the root of the area, is below 1/2 for a quarter of them; a
-  # side of less than 1/2 is one of 8 pixels or fewer, and one that is cut is half of it and more. So those of
-  # more than 8 are three quarters, less those that the edge cut.
+  # Beta(1, 1) is uniform, so the share of the side, the root of the area, is below 1/2 for a
+  # quarter of them; a side of less than 1/2 is one of 8 pixels or fewer, and one that is cut is
+  # half of it and more. So those of more than 8 are three quarters, less those that the edge cut.
   assert (bottom - top > 8).mean() < 0.75 + 5 * np.sqrt(0.75 * 0.25 / 4000)
   assert (bottom - top > 8).mean() > 0.5
 

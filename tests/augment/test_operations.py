@@ -71,7 +71,8 @@ def test_each_image_gets_its_operation_as_pillow_does_it():
   for (name, value), image, changed in zip(pairs, images, result):
     expected = np.asarray(PILLOW[name](Image.fromarray(image), value)).astype(int)
     different = np.abs(changed - expected)
-    # Pillow cuts to whole levels where this rounds; its rotation rounds the matrix, which moves the outline.
+    # Pillow cuts to whole levels where this rounds; its rotation rounds the matrix, which moves the
+    # outline.
     assert (different <= 1).mean() > (0.99 if name == "rotate" else 0.9999), (name, value)
 
 

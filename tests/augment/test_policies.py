@@ -90,7 +90,8 @@ def test_trivialaugment_has_fourteen_operations_and_the_strengths_of_torchvision
   counts = collections.Counter(names[:, 0])
   assert set(counts) == set(policies.TRIVIALAUGMENT)
   assert max(abs(count - DRAWS / 14) for count in counts.values()) < 100  # five of 20
-  # k of 30 for k = 0 to 30, of `torchvision.transforms.TrivialAugmentWide._augmentation_space(31, ...)`.
+  # k of 30 for k = 0 to 30, of `torchvision.transforms.TrivialAugmentWide._augmentation_space(31,
+  # ...)`.
   k = np.arange(31)
   ways = np.concatenate([-k, k]) / 30
   expected = {
@@ -110,7 +111,8 @@ def test_trivialaugment_has_fourteen_operations_and_the_strengths_of_torchvision
 def test_autoaugment_draws_its_pairs_with_their_probabilities():
   names, values = drawn(policies.autoaugment)
   first, second = names.T
-  # Row 19 of table 9 alone has a shear: 1/25 of the draws, 0.6 of these; after it equalisation always.
+  # Row 19 of table 9 alone has a shear: 1/25 of the draws, 0.6 of these; after it equalisation
+  # always.
   sheared = first == "shear_x"
   assert abs(sheared.sum() - 144) < 60  # five standard deviations of 11.9
   assert set(second[sheared]) == {"equalize"}

@@ -1,4 +1,5 @@
-"""Images that can't be decoded: listed once, never seen as another picture, and too many end the run."""
+"""Images that can't be decoded: listed once, never seen as another picture, and too many end the
+run."""
 
 import errno
 import json

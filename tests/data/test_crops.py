@@ -87,8 +87,8 @@ def test_the_eval_transform_is_pillows_on_photographs(size, crop_fraction, inter
 
 
 def test_a_line_of_pixels_is_cropped_to_the_middle_of_the_line():
-  # 224 / 0.875 = 256, so a pixel becomes 256 wide and the middle 224 show the middle one alone, but for the
-  # blend with its neighbours: half a pixel's width from its centre, 1/2 at most.
+  # 224 / 0.875 = 256, so a pixel becomes 256 wide and the middle 224 show the middle one alone, but
+  # for the blend with its neighbours: half a pixel's width from its centre, 1/2 at most.
   image = np.zeros((1, 4999, 3), np.uint8)
   image[:, 2499] = 200
   pixels = crops.resize_center_crop(image, 224, crop_fraction=0.875, interpolation="bilinear")
@@ -172,7 +172,8 @@ def test_areas_are_uniform_shapes_log_uniform_and_places_uniform():
 @pytest.mark.parametrize(
   ("shape", "window"),
   [
-    # No window of half the area fits: the widest of ratio 3/4 (10 / 13), or 4/3 (13 / 10), in the centre.
+    # No window of half the area fits: the widest of ratio 3/4 (10 / 13), or 4/3 (13 / 10), in the
+    # centre.
     ((1000, 10), (493, 0, 13, 10)),
     ((10, 1000), (0, 493, 10, 13)),
     ((1, 5000), (0, 2499, 1, 1)),
@@ -245,7 +246,8 @@ def test_a_window_resized_with_vector_instructions_is_nearly_pillows(
 def test_a_window_between_pixels_is_taken_where_it_is(fast, monkeypatch):
   if not fast:
     monkeypatch.setattr(crops, "cykooz_resizer", None)
-  # A ramp of 4 a column: half a pixel to the right is 2 more; ends where the ramp's edge is not seen.
+  # A ramp of 4 a column: half a pixel to the right is 2 more; ends where the ramp's edge is not
+  # seen.
   part = np.broadcast_to((np.arange(60) * 4)[None, :, None], (60, 60, 3)).astype(np.uint8)
   pixels = crops.resize_window(part, (0, 4.5, 60, 48), 24, interpolation="bilinear")
   # Column c covers 4.5 + 2 c to 4.5 + 2 (c + 1); its centre, less half a pixel, is 5 + 2 c.

@@ -1,4 +1,5 @@
-"""What a user names becomes the files that are meant, in order; what names nothing is an error in a line."""
+"""What a user names becomes the files that are meant, in order; what names nothing is an error in a
+line."""
 
 import io
 import os

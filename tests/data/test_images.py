@@ -1,4 +1,5 @@
-"""Every format and mode against pixels worked out by hand or by Pillow; every damage against an ImageError."""
+"""Every format and mode against pixels worked out by hand or by Pillow; every damage against an
+ImageError."""
 
 from concurrent.futures import ThreadPoolExecutor
 import io
@@ -169,7 +170,8 @@ def test_16_bit_colour_is_scaled_within_one_level(color):
 
 
 def test_alpha_shows_the_background_in_proportion():
-  # 128 / 255 of red (255, 0, 0) over (10, 20, 30): 132.98, 9.96, 14.94; at alpha 0 the background, at 255 red.
+  # 128 / 255 of red (255, 0, 0) over (10, 20, 30): 132.98, 9.96, 14.94; at alpha 0 the background,
+  # at 255 red.
   expected = np.array([[(133, 10, 15), (10, 20, 30), (255, 0, 0)]], np.uint8)
   rgba = np.array([[(255, 0, 0, 128), (255, 0, 0, 0), (255, 0, 0, 255)]], np.uint8)
   palette = chunk(b"PLTE", bytes([255, 0, 0] * 3)) + chunk(b"tRNS", bytes([128, 0, 255]))
@@ -314,7 +316,8 @@ def test_bytes_after_the_end_change_nothing(data):
   np.testing.assert_array_equal(images.decode(data + b"more", "x"), images.decode(data, "x"))
 
 
-# Orientation: how the letters ABCDEF, upright in three rows of two, are stored for each value of the tag.
+# Orientation: how the letters ABCDEF, upright in three rows of two, are stored for each value of
+# the tag.
 
 LETTERS = {letter: 50 * i for i, letter in enumerate("ABCDEF")}
 STORED = {
@@ -653,7 +656,8 @@ def test_a_window_lies_in_the_picture_as_a_person_sees_it():
 
 @pytest.mark.parametrize("window", [(0, 0, 64, 64), (11, 7, 70, 61), (31, 33, 149, 131)])
 def test_a_window_of_twice_the_size_asked_for_is_decoded_at_half(window):
-  # Colours that change slowly: half the size holds the means of 2 x 2 pixels, as far as JPEG keeps them.
+  # Colours that change slowly: half the size holds the means of 2 x 2 pixels, as far as JPEG keeps
+  # them.
   y, x = np.mgrid[:180, :165]
   picture = np.stack([y, x, (x + y) // 2], -1).astype(np.uint8)
   data = jpeg(picture, quality=95, subsampling=0)

@@ -1,4 +1,5 @@
-"""Files, arrays and Pillow images become records with the pixels that evaluation sees, or keep a reason."""
+"""Files, arrays and Pillow images become records with the pixels that evaluation sees, or keep a
+reason."""
 
 import io
 import os

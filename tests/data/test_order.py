@@ -28,7 +28,8 @@ def test_seeds_have_orders_of_their_own():
 
 def test_the_order_is_that_of_sorted_draws_of_philox():
   """Written out: a run that was begun with one version of numpy goes on with another."""
-  # Philox 4x64 with key (7, 2) and counter (0, 0, 0, 1): numpy increments the counter before the first block.
+  # Philox 4x64 with key (7, 2) and counter (0, 0, 0, 1): numpy increments the counter before the
+  # first block.
   draws = np.random.Philox(key=[7, 2], counter=[0, 0, 0, 1]).random_raw(6)
   expected = sorted(range(6), key=lambda i: draws[i])
   assert Order(6, seed=7).at(np.arange(12, 18)).tolist() == expected
@@ -58,7 +59,8 @@ def test_an_example_is_mirrored_every_other_time_that_it_is_shown():
 
 
 def test_times_within_an_epoch_alternate_too():
-  """Three times an epoch: a copy is another time, and the next epoch goes on where this one ended."""
+  """Three times an epoch: a copy is another time, and the next epoch goes on where this one
+  ended."""
   order, places = Order(7, seed=0), np.arange(14)
   times = np.stack([order.mirrored(places, copy, 3) for copy in range(3)])
   np.testing.assert_array_equal(times[0], ~times[1])

@@ -1,4 +1,5 @@
-"""An opened Pillow image has the pixels of its file, whatever its mode; one made in memory those of its mode."""
+"""An opened Pillow image has the pixels of its file, whatever its mode; one made in memory those of
+its mode."""
 
 import io
 

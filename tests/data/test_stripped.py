@@ -1,4 +1,5 @@
-"""What is cut away and what stays, on files written piece by piece after the formats' specifications."""
+"""What is cut away and what stays, on files written piece by piece after the formats'
+specifications."""
 
 import io
 import struct

@@ -34,15 +34,17 @@ def test_gradcam_of_one_convolution_is_the_one_by_hand():
   run = run_of(OneConv(), {"params": params}, size=2)
   images = np.array([[[[255, 0, 0], [255, 255, 0]], [[0, 255, 0], [191, 0, 0]]]], np.uint8)
   maps = explain.heatmaps(run, images, np.array([0]))
-  # Channels after ReLU: red (1 - 0.5) / 0.5 = 1, green (1 - 0.25) / 0.25 = 3. The mean gradients are 2/4 and
-  # -1/4: cells of 0.5, 0.5 - 0.75 < 0, -0.75 < 0 and 0.5 * (191/255 - 0.5) / 0.5 = 0.249.
+  # Channels after ReLU: red (1 - 0.5) / 0.5 = 1, green (1 - 0.25) / 0.25 = 3. The mean gradients
+  # are 2/4 and -1/4: cells of 0.5, 0.5 - 0.75 < 0, -0.75 < 0 and 0.5 * (191/255 - 0.5) / 0.5 =
+  # 0.249.
   np.testing.assert_allclose(maps[0], [[1, 0], [0, 2 * (191 / 255 - 0.5)]], atol=1e-6)
   # Nothing speaks for the other class.
   assert not explain.heatmaps(run, images, np.array([1])).any()
 
 
-# The middles of cells by the sizes and strides before them. Without padding a convolution of size k moves the first
-# cell by (k - 1) / 2 of the pixels that it sees, a pooling of size 2 by half of one.
+# The middles of cells by the sizes and strides before them. Without padding a convolution of size k
+# moves the first cell by (k - 1) / 2 of the pixels that it sees, a pooling of size 2 by half of
+# one.
 CENTRES = {
   # 1; pooled 1.5 by 2; 3.5; pooled 4.5 by 4; 8.5.
   "cnn": (32, "stage3", 8.5 + 4 * np.arange(4)),
@@ -96,7 +98,8 @@ def test_every_family_has_gradcam_of_its_last_feature_where_its_cells_lie(drawn,
   assert maps.shape == (1, size, size) and maps.dtype == np.float32
   assert maps.min() >= 0 and maps.max() == 1
 
-  # By the definition, in another order: all channels' gradients, their means, the sum, ReLU, interpolation.
+  # By the definition, in another order: all channels' gradients, their means, the sum, ReLU,
+  # interpolation.
   inputs = network.normalized(jnp.asarray(images, jnp.float32))
 
   def apply(perturbations):
@@ -126,9 +129,9 @@ SMALL = {
   ),
   # Patches of 8 pixels; those of the last block are not read.
   "vit": (lambda: vit.ViT(6, 2, 2, 3, patch=8), 27, "block1", [3.5, 11.5, 19.5]),
-  # The stem and its pooling begin at the first pixel, by 4; then three means over two: 2 by 8, 6 by 16, 14 by 32. The
-  # first window of the pooling has two cells of the stem instead of three, whose middle is a pixel further on; it is
-  # one of the eight that a last cell sees.
+  # The stem and its pooling begin at the first pixel, by 4; then three means over two: 2 by 8, 6 by
+  # 16, 14 by 32. The first window of the pooling has two cells of the stem instead of three, whose
+  # middle is a pixel further on; it is one of the eight that a last cell sees.
   "densenet": (lambda: densenet.DenseNet((1, 1, 1, 1), 3, 3), 64, "stage4", [14.125, 46]),
   # Three strides of 2 begin at the first pixel.
   "mobilenet_v3": (lambda: mobilenet.MobileNetV3("small", 3), 33, "last", 8.0 * np.arange(5)),

@@ -40,8 +40,9 @@ def test_steps_are_doubled_until_the_map_sums_to_the_difference():
   images[..., 0] = np.array([255, 30])[:, None, None]  # the second never gets to the kink
   zeros = np.zeros(2, int)
   found = explain.integrated(run, images, zeros, baseline="black", steps=2, tolerance=0.02)
-  # The slope is 0 up to a sixth of the way from black and 1 beyond; 5/6 is right. Of n steps the trapezoidal rule
-  # counts those edges that lie beyond, the last by half: 1/2 and 1/2 of 1; 1/4 to 3/4 and 1/2 of 1; 2/8, 3/16 ...
+  # The slope is 0 up to a sixth of the way from black and 1 beyond; 5/6 is right. Of n steps the
+  # trapezoidal rule counts those edges that lie beyond, the last by half: 1/2 and 1/2 of 1; 1/4 to
+  # 3/4 and 1/2 of 1; 2/8, 3/16 ...
   sums = {2: 1.5 / 2, 4: 3.5 / 4, 8: 6.5 / 8, 16: 13.5 / 16}
   gaps = {n: abs(total - 5 / 6) / (5 / 6) for n, total in sums.items()}
   assert [n for n, gap in gaps.items() if gap <= 0.02] == [16]
@@ -78,7 +79,8 @@ def test_the_noise_of_smoothgrad_is_the_share_of_the_range_that_is_told():
   images[0, 0, 0], images[0, 0, 1] = 77, 179  # a range of 0.4
   slopes = functools.partial(explain.heatmaps, run, images, np.array([0]), "smoothgrad")
   np.testing.assert_allclose(slopes(noise=0.0)[0], images[0, ..., 0] / 255, rtol=1e-5)
-  # One sample: the slopes are the noisy levels themselves, of 1,022 grey pixels. Their spread is known to 2.2%.
+  # One sample: the slopes are the noisy levels themselves, of 1,022 grey pixels. Their spread is
+  # known to 2.2%.
   off = slopes(samples=1, noise=0.1)[0].reshape(-1)[2:] - 128 / 255
   assert np.std(off) == pytest.approx(0.04, rel=0.09)
   # Were nine samples all the same, their mean would be no closer than one.

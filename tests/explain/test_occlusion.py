@@ -14,7 +14,8 @@ def test_occlusion_finds_the_one_patch_that_matters():
   images = np.zeros((1, SIZE, SIZE, 3), np.uint8)
   options = {"patch": 2, "stride": 2, "baseline": "white"}
   maps = explain.heatmaps(linear_run(kernel), images, np.array([1]), "occlusion", **options)
-  # White for black is 1 / std more in each channel, at four pixels: the logit rises by 4 * (2 + 4 + 8).
+  # White for black is 1 / std more in each channel, at four pixels: the logit rises by 4 * (2 + 4 +
+  # 8).
   expected = np.zeros((SIZE, SIZE))
   expected[4:6, 2:4] = -4 * np.sum(1 / STD)
   np.testing.assert_allclose(maps[0], expected, rtol=1e-5, atol=1e-4)

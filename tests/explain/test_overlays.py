@@ -13,7 +13,8 @@ def lightness(colours):
   return np.where(luminance > 216 / 24389, 116 * np.cbrt(luminance) - 16, luminance * 24389 / 27)
 
 
-# Linear RGB as someone without the long, middle or short cones sees it: Machado et al. 2009, table 1, severity 1.0.
+# Linear RGB as someone without the long, middle or short cones sees it: Machado et al. 2009, table
+# 1, severity 1.0.
 BLINDNESS = {
   "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
                  [-0.003882, -0.048116, 1.051998]],
@@ -78,7 +79,8 @@ def test_the_picture_shows_through_and_one_pixel_does_not_set_the_scale():
   heat[0, 0] = 1e6
   picture = explain.overlay(image, heat)
   assert picture.shape == (32, 32, 3) and picture.dtype == np.uint8
-  # As hot as it gets, though a millionth of the hottest; a third of the picture's levels is left of it.
+  # As hot as it gets, though a millionth of the hottest; a third of the picture's levels is left of
+  # it.
   assert lightness(picture[5, 5]) > 60
   assert lightness(picture[5, 20]) - lightness(picture[5, 5]) > 15
   np.testing.assert_array_equal(picture[0, 0], picture[5, 5])

@@ -8,7 +8,8 @@ from imgclf.errors import UserError
 
 
 def one_pixel_run():
-  """The corner pixel alone counts, by its red: black has a logit of 2 in class 1 and white one of -2."""
+  """The corner pixel alone counts, by its red: black has a logit of 2 in class 1 and white one of
+  -2."""
   kernel = np.zeros((SIZE, SIZE, 3, 2))
   kernel[0, 0, 0, 1] = -2
   return linear_run(kernel, bias=(0, 0), temperature=2.0)
@@ -41,8 +42,8 @@ def test_areas_are_those_of_the_curve_by_hand(place, before):
 
 def test_a_random_order_takes_the_pixel_that_matters_at_any_time():
   found = areas(100, 0)
-  # In the mean the corner goes half way; the old corner stands for 0.5, 1.5, 2.5 or 3.5 of 4 points, each as
-  # often: a spread of 0.28 of the distance, a tenth of that for 100 images.
+  # In the mean the corner goes half way; the old corner stands for 0.5, 1.5, 2.5 or 3.5 of 4
+  # points, each as often: a spread of 0.28 of the distance, a tenth of that for 100 images.
   error = 4 * 0.028 * (BLACK - WHITE)
   for area in (found.random_deletion, found.random_insertion):
     assert len(np.unique(np.round(area, 5))) == 4

@@ -52,7 +52,8 @@ def weights_of(run, classes):
 
 
 class Red(nn.Module):
-  """A function of the reds of an image, from 0 to 1: [batch, height, width] to the logit of class 0, [batch]."""
+  """A function of the reds of an image, from 0 to 1: [batch, height, width] to the logit of class
+  0, [batch]."""
 
   score: callable
   dtype: jnp.dtype = jnp.float32

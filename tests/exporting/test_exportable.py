@@ -64,7 +64,8 @@ def test_weights_have_the_names_of_the_network_and_are_float32():
   assert carried.weights["params/head/bias"].tolist() == [0, 3]
   assert {x.dtype for x in carried.weights.values()} == {np.dtype(np.float32)}
   assert (carried.size, carried.classes) == (32, ("no", "yes"))
-  # 5 x 5 kernels: 3 to 6 and 6 to 16 channels; 400 to 120 to 84 units to 2 classes; each with a bias.
+  # 5 x 5 kernels: 3 to 6 and 6 to 16 channels; 400 to 120 to 84 units to 2 classes; each with a
+  # bias.
   assert carried.parameters == 456 + 2416 + 48120 + 10164 + 170
 
 

@@ -1,4 +1,5 @@
-"""Each primitive against numpy, and each family of networks against itself, through ONNX Runtime."""
+"""Each primitive against numpy, and each family of networks against itself, through ONNX
+Runtime."""
 
 import dataclasses
 import importlib
@@ -28,7 +29,8 @@ ERF = np.vectorize(math.erf)(X)
 
 
 def answer(function, weights, pixels):
-  """What ONNX Runtime makes of a converted function, whose batch is not known when it is converted."""
+  """What ONNX Runtime makes of a converted function, whose batch is not known when it is
+  converted."""
   (batch,) = export.symbolic_shape("batch")
   spec = jax.ShapeDtypeStruct((batch, *pixels.shape[1:]), pixels.dtype)
   model = onnx_operators.convert(function, weights, spec, {})
@@ -43,7 +45,8 @@ def floats(pixels):
 
 
 def windows(array, fill):
-  """[3, 3, 3, 4, 3, 3]: windows of 3 x 3 every second pixel, with one pixel of `fill` on each side."""
+  """[3, 3, 3, 4, 3, 3]: windows of 3 x 3 every second pixel, with one pixel of `fill` on each
+  side."""
   padded = np.pad(array, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=fill)
   every = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
   return every[:, ::2, ::2]
@@ -185,8 +188,8 @@ def test_weights_keep_their_names():
   assert {prop.key: prop.value for prop in model.metadata_props} == {"a": "b"}
 
 
-# Few channels and units, and a block a stage: the operations are the same, and quickly compiled. EfficientNets and
-# RegNets have none besides.
+# Few channels and units, and a block a stage: the operations are the same, and quickly compiled.
+# EfficientNets and RegNets have none besides.
 NARROW = {
   "cnn": {"HIDDEN": 16},
   "alexnet": {"HIDDEN": 16},

@@ -72,8 +72,8 @@ def test_latency_is_the_median_of_calls_that_take_turns(monkeypatch):
     return function
 
   monkeypatch.setattr(verification.time, "perf_counter", lambda: now)
-  # Called once, then eleven times a turn, of which the first is not counted: 8 and 7 seconds leave no trace, and
-  # neither does the one slow call that is counted move a median.
+  # Called once, then eleven times a turn, of which the first is not counted: 8 and 7 seconds leave
+  # no trace, and neither does the one slow call that is counted move a median.
   slow_starts = lasting("a", 9, 8, *[0.25] * 9, 0.5, 7, 0.25)
   found = verification.latencies([slow_starts, lasting("b", 9, 8, 60, 1)], pixels(1))
   assert found == [250, 1000]

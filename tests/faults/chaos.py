@@ -1,8 +1,9 @@
 """An hour of faults at random, run by hand: python tests/faults/chaos.py --minutes=60 --seed=0
 
-Round after round a run is killed, stopped, started twice, frozen, cut short at a write, filled up, and robbed of bits
-of its newest checkpoint, until it ends; then its state must be that of the run that nothing happened to, to the bit.
-Prints what was done, and the goodput: the steps of the whole run for the steps that were made, and its time likewise.
+Round after round a run is killed, stopped, started twice, frozen, cut short at a write, filled up,
+and robbed of bits of its newest checkpoint, until it ends; then its state must be that of the run
+that nothing happened to, to the bit. Prints what was done, and the goodput: the steps of the whole
+run for the steps that were made, and its time likewise.
 """
 
 import argparse

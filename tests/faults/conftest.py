@@ -1,4 +1,5 @@
-"""What the fault tests share: a disk that fails on command, and the run that nothing happened to."""
+"""What the fault tests share: a disk that fails on command, and the run that nothing happened
+to."""
 
 import pathlib
 import shutil

@@ -1,7 +1,8 @@
-"""Odd and broken image files: each is read with the right pixels or refused with its reason, alike in every mode.
+"""Odd and broken image files: each is read with the right pixels or refused with its reason, alike
+in every mode.
 
-tests/data/test_images.py holds the codecs against pixels worked out by hand; here whole files go through folders,
-training, evaluation, prediction and the check of a data set.
+tests/data/test_images.py holds the codecs against pixels worked out by hand; here whole files go
+through folders, training, evaluation, prediction and the check of a data set.
 """
 
 import io
@@ -80,7 +81,8 @@ def exif(orientation, more=b""):
 
 
 def scans(count, width, height):
-  """A grey progressive JPEG: one scan of the mean levels, which are 128, and `count` scans of nothing more."""
+  """A grey progressive JPEG: one scan of the mean levels, which are 128, and `count` scans of
+  nothing more."""
   blocks = -(-width // 8) * -(-height // 8)
   tables = segment(0xDB, b"\0" + b"\1" * 64)
   tables += segment(0xC2, struct.pack(">BHHB", 8, height, width, 1) + b"\1\x11\0")
@@ -116,7 +118,8 @@ def bmp(width, height, bits, body, compression=0, palette=b"", masks=b""):
   )
 
 
-# 16 x 16, the level at column x and row y being 5 x + 3 y: what libjpeg-turbo 3 writes with arith_code set.
+# 16 x 16, the level at column x and row y being 5 x + 3 y: what libjpeg-turbo 3 writes with
+# arith_code set.
 ARITHMETIC = bytes.fromhex(
   "ffd8ffe000104a46494600010100000100010000ffdb004300080606070605080707070909080a0c140d0c0b0b0c1912"
   "130f141d1a1f1e1d1a1c1c20242e2720222c231c1c2837292c30313434341f27393d38323c2e333432ffc9000b080010"
@@ -246,7 +249,8 @@ READABLE = {
     np.asarray(Image.fromarray(RGB).quantize(16).convert("RGB")),
     0,
   ),
-  # Runs: two of 7, one of 9, end of line; then three as they are, padded, end of picture. Rows from the bottom.
+  # Runs: two of 7, one of 9, end of line; then three as they are, padded, end of picture. Rows from
+  # the bottom.
   "runs.bmp": (
     bmp(3, 2, 8, b"\2\7\1\x09\0\0\0\3\1\2\3\0\0\1", 1, GREYS),
     np.array([[[1], [2], [3]], [[7], [7], [9]]]).repeat(3, 2),
@@ -332,7 +336,8 @@ UNREADABLE = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-  """A folder set: the readable files to train on, a few to validate on, the unreadable ones to test on."""
+  """A folder set: the readable files to train on, a few to validate on, the unreadable ones to test
+  on."""
   root = tmp_path_factory.mktemp("set")
   kinds = (("train", {name: data for name, (data, *_) in READABLE.items()}),)
   kinds += (("test", {name: data for name, (data, _) in UNREADABLE.items()}),)

@@ -1,4 +1,5 @@
-"""Evaluation counts the same, whatever the batch, the devices and the processes: identical integers."""
+"""Evaluation counts the same, whatever the batch, the devices and the processes: identical
+integers."""
 
 import json
 import pathlib
@@ -14,7 +15,8 @@ import imgclf
 
 SIZES = (1, 7, 63, 1001)
 
-# Every size and batch size in one process (or one of several): all that differs is how the split is cut.
+# Every size and batch size in one process (or one of several): all that differs is how the split is
+# cut.
 EVALUATE = """
 import json, sys
 import jax

@@ -1,4 +1,5 @@
-"""A checkpoint that is not what was saved is refused by the name of the file, and the one before it is used."""
+"""A checkpoint that is not what was saved is refused by the name of the file, and the one before it
+is used."""
 
 import errno
 import json

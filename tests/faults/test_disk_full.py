@@ -12,7 +12,8 @@ import pytest
 import imgclf
 from imgclf import array_files
 
-# In one process, so that a trial costs no start-up. From the write numbered `at` on all of them fail.
+# In one process, so that a trial costs no start-up. From the write numbered `at` on all of them
+# fail.
 TRIALS = """
 import ctypes, json, os, pathlib, shutil, sys
 library, folder, digits, trials = sys.argv[1], pathlib.Path(os.environ["FAULT_FOLDER"]), sys.argv[2], int(sys.argv[3])

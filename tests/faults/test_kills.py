@@ -1,4 +1,5 @@
-"""kill -9 at any moment: the same command goes on, and ends in the bits of a run that nothing happened to."""
+"""kill -9 at any moment: the same command goes on, and ends in the bits of a run that nothing
+happened to."""
 
 import getpass
 import pathlib
@@ -24,7 +25,8 @@ def assert_ends_like(run, whole):
 
 
 def killed(run, delay):
-  """Starts the run and kills it after `delay` seconds; returns the steps lost, None if it ended before."""
+  """Starts the run and kills it after `delay` seconds; returns the steps lost, None if it ended
+  before."""
   process = run.start()
   began = time.monotonic()
   while time.monotonic() < began + delay and process.poll() is None:

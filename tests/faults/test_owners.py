@@ -1,4 +1,5 @@
-"""One run folder, one owner: a second start is refused by name, a lock that a killed process left is taken over."""
+"""One run folder, one owner: a second start is refused by name, a lock that a killed process left
+is taken over."""
 
 import time
 

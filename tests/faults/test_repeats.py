@@ -1,4 +1,5 @@
-"""The same seed gives the same bits: resumed at any step, on any number of threads, devices and processes."""
+"""The same seed gives the same bits: resumed at any step, on any number of threads, devices and
+processes."""
 
 import json
 import signal
@@ -67,8 +68,8 @@ def test_threads_change_no_bit_in_fresh_processes(tmp_path, digits_dir):
     assert told == found[0][1]
 
 
-# Four blocks of ResNet with synchronised batch norm, in float64; the names of all examples of all batches are
-# noted down by every process.
+# Four blocks of ResNet with synchronised batch norm, in float64; the names of all examples of all
+# batches are noted down by every process.
 ELASTIC = """
 import json, os, sys
 from imgclf import app, loop, models
@@ -118,7 +119,8 @@ def test_a_run_that_goes_from_1_to_2_to_8_to_4_devices_sees_the_same_examples_an
     notes = [(tmp_path / f"{name}-{part}.txt").read_text().split() for part in range(1, 5)]
     return [sorted(names) for names in notes]
 
-  # The learning rate follows from the length of the run, so each part is told a length of its own in both.
+  # The learning rate follows from the length of the run, so each part is told a length of its own
+  # in both.
   alone = run("alone", [(1, 1)] * 4)
   elastic = run("elastic", [(1, 1), (2, 1), (8, 1), (4, 2)])
   assert elastic == alone

@@ -1,4 +1,5 @@
-"""Files that come from elsewhere are data: nothing in them is run, followed out of its folder or obeyed by a screen."""
+"""Files that come from elsewhere are data: nothing in them is run, followed out of its folder or
+obeyed by a screen."""
 
 import csv
 import dataclasses

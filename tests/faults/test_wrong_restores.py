@@ -1,4 +1,5 @@
-"""A checkpoint of another model or config is refused before the first step, by the parameter's or field's name."""
+"""A checkpoint of another model or config is refused before the first step, by the parameter's or
+field's name."""
 
 import json
 import shutil

@@ -1,4 +1,5 @@
-"""The layers written down once more in NumPy, for float64 comparisons; and random weights to compare with."""
+"""The layers written down once more in NumPy, for float64 comparisons; and random weights to
+compare with."""
 
 import jax
 import numpy as np

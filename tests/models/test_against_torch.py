@@ -1,4 +1,5 @@
-"""The whole networks against torchvision's and timm's for the same weights, where timm is installed.
+"""The whole networks against torchvision's and timm's for the same weights, where timm is
+installed.
 
 By hand: CI has no torch. Few pixels, so that each takes seconds.
 """
@@ -16,7 +17,8 @@ from imgclf import models
 if importlib.util.find_spec("timm") is None:
   pytest.skip("timm is not installed", allow_module_level=True)
 
-# Name here -> family of `torch_twins`, and timm's name; none: torchvision's, which is the same as ours.
+# Name here -> family of `torch_twins`, and timm's name; none: torchvision's, which is the same as
+# ours.
 NETWORKS = {
   **{name: ("resnet", name) for name in ("resnet18", "resnet50", "resnet50d")},
   **{name: ("resnet", name) for name in ("wide_resnet50_2", "resnext50_32x4d")},
@@ -62,8 +64,8 @@ def test_logits_are_theirs_for_the_same_weights(name):
     variable = "/".join(key.key for key in path[1:])
     found[variable] = torch_twins.filled(variable, leaf.shape).astype(np.float32)
     if family == "efficientnet_v2" and variable.endswith("project_norm/scale"):
-      # With branches as large as what they are added to, so many blocks in a row are chaos: torch's own logits in
-      # float32 were 4% off those in float64.
+      # With branches as large as what they are added to, so many blocks in a row are chaos: torch's
+      # own logits in float32 were 4% off those in float64.
       found[variable] *= 0.3
     return found[variable]
 

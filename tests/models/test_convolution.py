@@ -30,7 +30,8 @@ def check(ours, x, kernel, stride, padding, groups=1):
     np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
 
 
-# The stems of ResNet, of ResNet-D and all that are of MobileNet's kind, of AlexNet, ConvNeXt and ViT; and odd ones.
+# The stems of ResNet, of ResNet-D and all that are of MobileNet's kind, of AlexNet, ConvNeXt and
+# ViT; and odd ones.
 STEMS = [(7, 2, 3), (3, 2, 1), (11, 4, 2), (4, 4, 0), (16, 16, 0), (3, 2, 0), (2, 3, 1), (5, 3, 4)]
 
 
@@ -83,7 +84,8 @@ def test_the_gradient_of_a_depthwise_kernel_is_added_up_in_float32():
   np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=2**-8)
 
 
-# 32 channels at a time; a prime number of groups; twice the features; eight parts at most; one group a part.
+# 32 channels at a time; a prime number of groups; twice the features; eight parts at most; one
+# group a part.
 GROUPS = [
   *((32, 4, 4, 4), (13, 8, 8, 1), (6, 8, 16, 1)),
   *((55, 8, 8, 5), (32, 16, 4, 8), (4, 40, 3, 4)),
@@ -109,7 +111,8 @@ def test_a_convolution_in_groups_on_blocks_of_channels_is_laxs(
 @pytest.mark.optimized
 @pytest.mark.parametrize(("groups", "inputs", "outputs"), [shape[:3] for shape in GROUPS])
 def test_the_gradient_of_blocks_of_channels_is_laxs_as_users_compile_it(groups, inputs, outputs):
-  """In float32 some of these shapes crashed JAX 0.10.2 where the zeros' gradient was a reduction."""
+  """In float32 some of these shapes crashed JAX 0.10.2 where the zeros' gradient was a
+  reduction."""
   options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
   sides = ((1, 1),) * 2
 

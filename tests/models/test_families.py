@@ -1,4 +1,5 @@
-"""Each family against torchvision or timm: logits of a small member, by numbers that torch computed."""
+"""Each family against torchvision or timm: logits of a small member, by numbers that torch
+computed."""
 
 import importlib
 
@@ -13,7 +14,8 @@ from imgclf import models
 from imgclf.errors import UserError
 from imgclf.models import layers
 
-# Printed by `python tests/models/torch_twins.py`: torchvision 0.28.0, timm 1.0.31, torch 2.13.0, float64.
+# Printed by `python tests/models/torch_twins.py`: torchvision 0.28.0, timm 1.0.31, torch 2.13.0,
+# float64.
 EXPECTED = {
   "convnext": [
     [-1.237404585, 1.716971341, -2.512662308, -0.311709404, 0.650915423],
@@ -104,7 +106,8 @@ def test_logits_are_those_of_torchvision_or_timm(family):
     np.testing.assert_allclose(logits, EXPECTED[family], rtol=1e-6, atol=1e-7)
 
 
-# Features besides the stem, in their order, with height and width of an image of the size in `torch_twins.SMALL`.
+# Features besides the stem, in their order, with height and width of an image of the size in
+# `torch_twins.SMALL`.
 FEATURES = {
   "convnext": {"stage1": 9, "stage2": 4, "stage3": 2, "stage4": 1},
   "vit": {"block1": 3},
@@ -116,8 +119,9 @@ FEATURES = {
   "efficientnet_v2": {"stage1": 17, "stage2": 9, "stage3": 5, "last": 5},
   "regnet": {"stage1": 9, "stage2": 5},
 }
-# Rates of the branches that are added to what came in, where the last block's is 0.3: evenly from 0 at the first
-# block. A block of another width or a stride has a branch in residual networks, but none among the inverted ones.
+# Rates of the branches that are added to what came in, where the last block's is 0.3: evenly from 0
+# at the first block. A block of another width or a stride has a branch in residual networks, but
+# none among the inverted ones.
 DROPPED = {
   "convnext": [0, 0.075, 0.15, 0.225, 0.3],
   "vit": [0, 0, 0.3, 0.3],

@@ -35,7 +35,8 @@ def ours(axis_name=None, dtype=jnp.float64):
 
 
 def compared(axis_name, added, relu):
-  """Of flax's layer and of ours: result, statistics, and gradients of x, the added, scale and bias."""
+  """Of flax's layer and of ours: result, statistics, and gradients of x, the added, scale and
+  bias."""
   x, other, weights = (normal(8, 3, 5, 4, seed=seed) for seed in range(3))
   x = x * 2 + 0.5
   params = {"scale": normal(4, seed=3), "bias": normal(4, seed=4)}

@@ -10,7 +10,8 @@ from imgclf import models
 from imgclf.errors import UserError
 from imgclf.models import layers
 
-# Parameters, and multiply-adds of an image in billions: torchvision's tables (`num_params` and `_ops` of its weights).
+# Parameters, and multiply-adds of an image in billions: torchvision's tables (`num_params` and
+# `_ops` of its weights).
 PUBLISHED = {
   "alexnet": (61_100_840, 0.714),
   "vgg11": (132_863_336, 7.609),
@@ -286,8 +287,8 @@ def test_options_that_a_network_does_not_have_are_refused():
   assert message.startswith("config.model.drop_path_rate: got 0.1, but densenet121 has none; ")
 
 
-# 22 -> 20 -> 10 -> 8 -> 4 -> 2 -> 1; 16 -> 12 -> 6 -> 2 -> 1; 63 -> 15 -> 7 -> 3 -> 1; 32 = 2 ** 5; 9 -> 8 -> 4 -> 2 -> 1.
-# 29 -> 15 -> 8 -> 4 -> 2 -> 1.
+# 22 -> 20 -> 10 -> 8 -> 4 -> 2 -> 1; 16 -> 12 -> 6 -> 2 -> 1; 63 -> 15 -> 7 -> 3 -> 1; 32 = 2 ** 5;
+# 9 -> 8 -> 4 -> 2 -> 1. 29 -> 15 -> 8 -> 4 -> 2 -> 1.
 @pytest.mark.parametrize(
   ("name", "smallest"),
   [

@@ -30,8 +30,8 @@ def test_padding_of_max_pooling_never_wins(length, stride, padding):
 
 
 def test_each_window_hands_its_gradient_on_once_however_its_pixels_are_computed():
-  # Products and sums at once or apart, as XLA likes: where the maximum was computed in one way and what is compared with it in
-  # the other, windows lost their gradients, or had them twice.
+  # Products and sums at once or apart, as XLA likes: where the maximum was computed in one way and
+  # what is compared with it in the other, windows lost their gradients, or had them twice.
   x, slope, shift = (jnp.asarray(normal(*s), jnp.float32) for s in ((4, 24, 24, 8), (8,), (8,)))
 
   @jax.jit

@@ -10,8 +10,8 @@ from imgclf import models
 from imgclf.errors import UserError
 from imgclf.models import alexnet, torch_names, vgg
 
-# Of torchvision 0.28.0's and timm 1.0.31's `state_dict`: how many arrays, and the CRC-32 of the sorted lines
-# `f"{name} {tuple(shape)}"`; the counters of batch norm among them.
+# Of torchvision 0.28.0's and timm 1.0.31's `state_dict`: how many arrays, and the CRC-32 of the
+# sorted lines `f"{name} {tuple(shape)}"`; the counters of batch norm among them.
 STATE_DICTS = {
   "alexnet": [(16, 3622251255)],
   "vgg11": [(22, 1256024256), (22, 2497789740)],
@@ -60,7 +60,8 @@ def test_names_and_shapes_are_those_of_the_libraries(name):
   assert found == STATE_DICTS[name]
 
 
-# From torchvision in float64, with `filled` weights for 7 classes; AlexNet with 16 units in its hidden dense layers.
+# From torchvision in float64, with `filled` weights for 7 classes; AlexNet with 16 units in its
+# hidden dense layers.
 LOGITS = {
   ("resnet18", 32): [
     [0.9579956, -0.7790213, -0.2468462, -0.0326785, 0.407819, 0.477488, -0.5713647],

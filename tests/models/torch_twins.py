@@ -1,4 +1,5 @@
-"""The networks of torchvision and timm, their names for our variables, and small members of each family.
+"""The networks of torchvision and timm, their names for our variables, and small members of each
+family.
 
     python tests/models/torch_twins.py
 
@@ -12,7 +13,8 @@ import zlib
 
 import numpy as np
 
-# The small members: family -> what makes the class of `imgclf.models`, and the height and width of the images.
+# The small members: family -> what makes the class of `imgclf.models`, and the height and width of
+# the images.
 SMALL = {
   "convnext": ("ConvNeXt", {"stage_sizes": (1, 1, 2, 1), "widths": (8, 12, 16, 24)}, 37),
   "vit": ("ViT", {"width": 24, "depth": 2, "heads": 3, "patch": 8}, 27),
@@ -207,7 +209,8 @@ def _regnet(module, _):
 
 
 def import_torch():
-  """Imports torch, torchvision and timm; PyTorch's CPU build lacks an operator that torchvision registers."""
+  """Imports torch, torchvision and timm; PyTorch's CPU build lacks an operator that torchvision
+  registers."""
   sys.modules.setdefault(
     "torchvision._meta_registrations", types.ModuleType("torchvision._meta_registrations")
   )
@@ -314,7 +317,8 @@ def _small_efficientnet(family):
 
 
 def load(network, family, variables):
-  """Gives a network of torch, in place, our variables by their names; refuses what is left over on either side."""
+  """Gives a network of torch, in place, our variables by their names; refuses what is left over on
+  either side."""
   torch, _, _ = import_torch()
   state = network.state_dict()
   left = {name for name in state if not name.endswith("num_batches_tracked")}

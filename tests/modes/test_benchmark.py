@@ -27,8 +27,9 @@ def test_all_parts_are_measured_and_nothing_is_left_behind(
   assert 0 <= report["data_wait_share"] <= 1
   # The second time nothing is compiled; tracing is all that is left.
   assert report["compile_seconds_warm"] < 0.8 * report["compile_seconds_cold"]
-  # LeNet-5 by hand, multiply-adds of an image: convolutions 28 x 28 x 6 x 75 and 10 x 10 x 16 x 150, dense
-  # 400 x 120, 120 x 84 and 84 x 10. Backward each takes twice as many, but for the first one's input.
+  # LeNet-5 by hand, multiply-adds of an image: convolutions 28 x 28 x 6 x 75 and 10 x 10 x 16 x
+  # 150, dense 400 x 120, 120 x 84 and 84 x 10. Backward each takes twice as many, but for the first
+  # one's input.
   layers = [28 * 28 * 6 * 75, 10 * 10 * 16 * 150, 400 * 120, 120 * 84, 84 * 10]
   flops = 2 * (3 * sum(layers) - layers[0])
   # Pooling, augmentation and the optimizer's update of 61,706 parameters for 16 images come on top.
@@ -74,7 +75,8 @@ def test_slow_data_is_seen_by_every_figure_that_it_governs(small_config, monkeyp
 
   monkeypatch.setattr(loader, "train_crop", slow)
   report = benchmark.run(small_config, parts=["input", "step", "train"], quiet=True, seconds=0.8)
-  # Two threads that need 10 ms an image make no more than 200 a second; a buffer that was full gives a few more.
+  # Two threads that need 10 ms an image make no more than 200 a second; a buffer that was full
+  # gives a few more.
   for part in ("input", "train"):
     assert report[f"{part}_images_per_second"] < 240, part
   assert report["step_images_per_second"] > 240

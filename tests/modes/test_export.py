@@ -64,7 +64,8 @@ def photo(tmp_path_factory, workdir):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, workdir):
-  """Returns the folder of an export of the run, made once for each format; tests change nothing in it."""
+  """Returns the folder of an export of the run, made once for each format; tests change nothing in
+  it."""
 
   @functools.cache
   def make(name):

@@ -1,4 +1,5 @@
-"""Runs of several classes an image, from a table to predictions, and to the bit on every way there."""
+"""Runs of several classes an image, from a table to predictions, and to the bit on every way
+there."""
 
 import csv
 import json

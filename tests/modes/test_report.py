@@ -1,4 +1,5 @@
-"""One HTML file about a run, and what the command line says of it; its values and its page: tests/reporting/."""
+"""One HTML file about a run, and what the command line says of it; its values and its page:
+tests/reporting/."""
 
 import base64
 import io

@@ -50,7 +50,8 @@ def arrays(classes=3):
 
 @pytest.fixture
 def fit(tmp_path):
-  """Writes arrays and matches them with the config; returns the match and what it puts in place of zeros."""
+  """Writes arrays and matches them with the config; returns the match and what it puts in place of
+  zeros."""
 
   def run(given, classes=CLASSES, **fields):
     path = tmp_path / "weights.safetensors"
@@ -238,7 +239,8 @@ def network(name):
 
 
 def read_from(tmp_path, name, size, given, card=None):
-  """Matches arrays with a network at an image size; returns the match and what it puts in place of zeros."""
+  """Matches arrays with a network at an image size; returns the match and what it puts in place of
+  zeros."""
   safetensors_file.write(tmp_path / "model.safetensors", given)
   if card is not None:
     (tmp_path / "config.json").write_text(json.dumps(card))

@@ -1,8 +1,9 @@
-"""A headless Chromium that tests look at pages with, driven over a pipe by its own protocol; needs no other package.
+"""A headless Chromium that tests look at pages with, driven over a pipe by its own protocol; needs
+no other package.
 
-https://chromedevtools.github.io/devtools-protocol/, with `--remote-debugging-pipe`: JSON messages that end in a zero
-byte, read by the browser from descriptor 3 and written to 4. What is evaluated runs past the page's content policy, so
-a test can look at a page that allows no script but its own.
+https://chromedevtools.github.io/devtools-protocol/, with `--remote-debugging-pipe`: JSON messages
+that end in a zero byte, read by the browser from descriptor 3 and written to 4. What is evaluated
+runs past the page's content policy, so a test can look at a page that allows no script but its own.
 """
 
 import base64
@@ -61,7 +62,8 @@ class Page:
     return json.loads(message)
 
   def open(self, path, *, width=1280, height=900, dark=False, scripts=True, fragment=""):
-    """Opens a file as a window of this size shows it, and waits until it is loaded; old events are forgotten."""
+    """Opens a file as a window of this size shows it, and waits until it is loaded; old events are
+    forgotten."""
     self.send(
       "Emulation.setDeviceMetricsOverride",
       **{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
@@ -90,7 +92,8 @@ class Page:
     self.send("Input.dispatchKeyEvent", type="keyUp", **at)
 
   def complaints(self):
-    """What the browser logged since the page was opened: errors, refusals of its policy, exceptions."""
+    """What the browser logged since the page was opened: errors, refusals of its policy,
+    exceptions."""
     self.evaluate("0")  # whatever was logged before is here when this is answered
     kinds = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
     return [event for event in self._events if event.get("method") in kinds]

@@ -1,4 +1,5 @@
-"""Reports made by hand, for tests of the page: from one like a real run's to ones that hold almost nothing."""
+"""Reports made by hand, for tests of the page: from one like a real run's to ones that hold almost
+nothing."""
 
 import base64
 import io
@@ -121,7 +122,8 @@ def rows_of(names, counts):
 
 
 def confusions_of(counts, examples_of):
-  """Cells off the diagonal, the largest first, at most 200; `examples_of(truth, predicted)` are their pictures."""
+  """Cells off the diagonal, the largest first, at most 200; `examples_of(truth, predicted)` are
+  their pictures."""
   cells = [
     (int(counts[row, column]), row, column)
     for row, column in zip(*np.nonzero(counts))

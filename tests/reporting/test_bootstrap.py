@@ -1,4 +1,5 @@
-"""Intervals against the binomial distribution, against the long way round, and where resamples tell nothing."""
+"""Intervals against the binomial distribution, against the long way round, and where resamples tell
+nothing."""
 
 import numpy as np
 import pytest
@@ -47,7 +48,8 @@ def test_of_a_mean_they_are_those_of_the_normal_distribution():
 
 
 def test_each_resample_has_the_figures_that_evaluation_would_give_it():
-  """The long way: draw the same examples, evaluate them as a set of their own, take the percentiles."""
+  """The long way: draw the same examples, evaluate them as a set of their own, take the
+  percentiles."""
   rows = random_case(200, 4)
   rng = np.random.Generator(np.random.PCG64(5))
   told = []
@@ -68,7 +70,8 @@ def test_each_resample_has_the_figures_that_evaluation_would_give_it():
 
 
 def test_the_interval_of_ece_holds_the_true_one_where_plain_percentiles_do_not():
-  """A model that is 3% too sure everywhere; 400 examples make its ECE 5% on average, and resamples of them 6%."""
+  """A model that is 3% too sure everywhere; 400 examples make its ECE 5% on average, and resamples
+  of them 6%."""
   rng = np.random.default_rng(2)
   held = held_plainly = 0
   for seed in range(40):

@@ -1,4 +1,5 @@
-"""The report's page in a real browser: what it shows, obeys and allows; skipped where there is none."""
+"""The report's page in a real browser: what it shows, obeys and allows; skipped where there is
+none."""
 
 import itertools
 import json
@@ -42,7 +43,8 @@ def test_a_page_loads_nothing_and_breaks_no_rule_of_its_policy(window, pages, na
   window.open(pages / f"{name}.html")
   assert window.complaints() == []
   assert window.requests() == [(pages / f"{name}.html").as_uri()]
-  # What is looked at here does find something: the policy refuses a script and a picture that are not its own.
+  # What is looked at here does find something: the policy refuses a script and a picture that are
+  # not its own.
   window.evaluate(
     "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}),"
     "Object.assign(new Image(), {src: 'https://example.org/a.png'}))"

@@ -1,4 +1,5 @@
-"""A run judged for a report gives evaluation's own figures, and a temperature that was fitted on validation."""
+"""A run judged for a report gives evaluation's own figures, and a temperature that was fitted on
+validation."""
 
 import json
 import shutil

@@ -81,7 +81,8 @@ class Parsed(html.parser.HTMLParser):
 
 
 def everywhere(text, others=()):
-  """A report that has a text wherever a text may stand, and `others` as further names of classes."""
+  """A report that has a text wherever a text may stand, and `others` as further names of
+  classes."""
   report = samples.report([text, *others, "plain", "other"], pictures=12)
   changed = {
     number: dataclasses.replace(each, name=text, truth=text, predicted=text)
@@ -471,7 +472,8 @@ def lab(colour, cones):
 def test_lines_and_cells_differ_in_colour_for_every_kind_of_colour_vision(cones, scheme):
   colours = palettes()[scheme]
   seen = {name: lab(colour, np.array(SEEN[cones])) for name, colour in colours.items()}
-  # A distance of 2.3 is just noticeable side by side (Mahy et al. 1994); thin lines apart need far more.
+  # A distance of 2.3 is just noticeable side by side (Mahy et al. 1994); thin lines apart need far
+  # more.
   for first, second in itertools.combinations([f"s{i}" for i in range(6)], 2):
     assert np.linalg.norm(seen[first] - seen[second]) >= 15, (first, second)
   for step in range(3, 8):

@@ -25,7 +25,8 @@ def test_the_least_certain_have_two_classes_close_together(monkeypatch, block):
 
 @pytest.mark.parametrize("block", [3, 1 << 20])
 def test_label_errors_by_hand(monkeypatch, block):
-  """Thresholds: class 0 (0.9 + 0.5 + 0.1) / 3 = 0.5, class 1 (0.8 + 0.6 + 0.4) / 3 = 0.6; class 2 has no example."""
+  """Thresholds: class 0 (0.9 + 0.5 + 0.1) / 3 = 0.5, class 1 (0.8 + 0.6 + 0.4) / 3 = 0.6; class 2
+  has no example."""
   monkeypatch.setattr(picks, "_BLOCK", block)
   rows = np.array(
     [
@@ -45,7 +46,8 @@ def test_label_errors_by_hand(monkeypatch, block):
 def test_where_two_thresholds_are_reached_the_larger_probability_counts():
   rows = np.array([[0.45, 0.55], [0.4, 0.6], [0.35, 0.65], [0.8, 0.2]])
   labels = np.array([0, 0, 1, 1])
-  # Thresholds (0.45 + 0.4) / 2 = 0.425 and (0.65 + 0.2) / 2 = 0.425: the first example reaches both.
+  # Thresholds (0.45 + 0.4) / 2 = 0.425 and (0.65 + 0.2) / 2 = 0.425: the first example reaches
+  # both.
   assert picks.likely_label_errors(rows, labels).tolist() == [3, 1, 0]
 
 
@@ -59,7 +61,8 @@ def test_labels_that_were_planted_in_digits_are_found():
   probabilities = cross_val_predict(model, images, labels, cv=5, method="predict_proba")
   found = picks.likely_label_errors(probabilities, labels)
   assert len(set(found) & set(planted)) >= 36
-  # Most of the likeliest are planted ones, the rest digits that a linear model takes for others. Chance: one.
+  # Most of the likeliest are planted ones, the rest digits that a linear model takes for others.
+  # Chance: one.
   assert len(set(found[:40]) & set(planted)) > 28
 
 

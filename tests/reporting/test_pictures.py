@@ -1,4 +1,5 @@
-"""Pictures are evaluation's crops, small enough to be many, and what can't be decoded is told by its name."""
+"""Pictures are evaluation's crops, small enough to be many, and what can't be decoded is told by
+its name."""
 
 import base64
 import io

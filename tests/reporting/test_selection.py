@@ -8,7 +8,8 @@ from imgclf.reporting.judging import Judged
 
 
 def judged(label, predicted, confidence, classes, places=None):
-  """Answers with so much for the predicted class, the rest for the true one or, if it is that, for the next."""
+  """Answers with so much for the predicted class, the rest for the true one or, if it is that, for
+  the next."""
   label, predicted = np.asarray(label), np.asarray(predicted)
   n = len(label)
   places = np.arange(n) if places is None else np.asarray(places)

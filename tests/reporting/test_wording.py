@@ -89,7 +89,8 @@ def comparison(ours, theirs, p):
   return Comparison("other", 1, [], 10, ours, theirs, 10, p, [], [])
 
 
-# p of the exact test is twice the tail of a binomial with 1/2: scipy.stats.binomtest(ours, ours + theirs).pvalue.
+# p of the exact test is twice the tail of a binomial with 1/2: scipy.stats.binomtest(ours, ours +
+# theirs).pvalue.
 @pytest.mark.parametrize(
   ("ours", "theirs", "p", "expected"),
   [
