@@ -32,7 +32,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imgclf import augment, config_file, durations, feeds, models, optim, parallel, state, steps
+from imgclf import (
+  augment,
+  calls,
+  config_file,
+  durations,
+  feeds,
+  models,
+  optim,
+  parallel,
+  state,
+  steps,
+)
 from imgclf import config as configs
 from imgclf.data import datasets, loader
 
@@ -68,7 +79,7 @@ class Speedrun:
       # What is compiled must serve every seed, so the config's is replaced by one that is traced.
       seeded = {**config.to_dict(), "seed": batch.pop("seed")[0]}
       step = steps.make_train_step(self._model, seeded, self._optimizer, learning_rate)
-      return steps.resident_call(step, self.feed.steps_per_call)(current, held, batch)
+      return calls.resident_call(step, self.feed.steps_per_call)(current, held, batch)
 
     def right(variables, batch):
       said = steps.make_eval_step(self._model, config)(variables, batch)["predicted"]

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from imgclf import memory, parallel, steps
+from imgclf import calls, memory, parallel
 from imgclf.data import loader, resident, workers
 from imgclf.data.bad_images import BadImages
 from imgclf.errors import UserError
@@ -47,7 +47,7 @@ class Streamed:
 
   def call(self, train_step: Callable) -> Callable:
     """Returns the per-device function of a call: (state, held, batch) -> (state, metrics)."""
-    return steps.one_call(train_step)
+    return calls.one_call(train_step)
 
   def batches(self, begun: int, total: int, counts: Iterable[int]) -> Iterator[loader.Batch]:
     """Returns what each call takes, from the step after `begun` on; waits for what is not ready.
@@ -118,7 +118,7 @@ class Resident:
 
   def call(self, train_step: Callable) -> Callable:
     """Returns the per-device function of a call: (state, held, batch) -> (state, metrics)."""
-    return steps.resident_call(train_step, self.steps_per_call)
+    return calls.resident_call(train_step, self.steps_per_call)
 
   def batches(
     self, begun: int, total: int, counts: Iterable[int], seed: int | None = None

@@ -8,25 +8,21 @@ line needs them; the host waits for no other step but to bound how many are unde
 import collections
 from collections.abc import Callable, Iterator
 import dataclasses
-import itertools
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from imgclf import config as configs
-from imgclf import feeds, memory, parallel, progress, state, steps
+from imgclf import calls, feeds, memory, parallel, progress, state, steps
 from imgclf.checkpoint import Checkpoints
 from imgclf.data import label_sets, loader
 from imgclf.data.bad_images import BadImages
 from imgclf.data.files import some
 from imgclf.errors import Diverged, UserError
 from imgclf.interrupt import Abandoned, Interrupt
-from imgclf.judge import figures as judged
-from imgclf.judge import split_batches
 from imgclf.plan import Plan
 from imgclf.stoppable import Stoppable, with_stop
+from imgclf.validation import Validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,22 +69,14 @@ class Loop:
       shown: what a person sees.
       interrupt: entered.
     """
-
-    def eval_and_stop(variables, batch):
-      stop = jax.lax.psum(jnp.max(batch["stop"]), parallel.AXIS)
-      return {**eval_step(variables, batch), "stop": stop}
-
     self.plan = plan
     self.train_step = train_step
-    self.eval_step = parallel.pmap(eval_and_stop)
     self.checkpoints = checkpoints
     self.shown = shown
     self.interrupt = interrupt
     self.bad_steps = 0
     self._stoppable = Stoppable(interrupt)
-    # The validation split's batches once they were made, where what fits in memory is decoded once.
-    self._keeping = False
-    self._kept: list[loader.Batch] = []
+    self._validation = Validation(plan, eval_step, shown, self._stoppable)
 
   def run(self, begin: state.TrainState, begun: int) -> bool:
     """Makes the steps after `begun`; returns whether a signal ended it early.
@@ -121,14 +109,14 @@ class Loop:
     batches = self._stoppable.batches(made, feed.blank())
     self.bad_steps = int(begin.bad_steps)
     current = parallel.replicate(begin)
-    held: steps.Held = feed.held
+    held: calls.Held = feed.held
     if self.plan.teacher is not None:
       held = {**held, "teacher": self.plan.teacher.place()}
     self._compile(call, current, held, feed.blank())
     if begun and self._to_evaluate(begun) and self.checkpoints.metrics(begun) is None:
       # A stop came between this step and the end of its evaluation.
       try:
-        self.checkpoints.add_metrics(begun, self._evaluate(current, begun))
+        self.checkpoints.add_metrics(begun, self._validation.evaluate(current, begun))
       except Abandoned:
         return self._stop(current, begun, begun, [])
     if begun and self._to_evaluate(begun) and self._is_over(begun):
@@ -158,7 +146,7 @@ class Loop:
       figures = None
       if evaluating:
         try:
-          figures = self._evaluate(current, step)
+          figures = self._validation.evaluate(current, step)
         except Abandoned:
           return self._stop(current, begun, step, window)
         saving = saving or self.checkpoints.improves(figures)
@@ -246,13 +234,13 @@ class Loop:
       return feeds.Streamed(plan.train_records, plan.config, bad)
     with self.shown.pause("decoding"):
       feed = feeds.Resident(plan.train_records, plan.config, bad)
-    self._keeping = True
+    self._validation.keep_batches()
     size = sum(rows.nbytes for rows in feed.held.values()) // jax.local_device_count()
     self.shown.note(f"resident  the train split takes {size / 1e6:,.0f} MB of each device")
     return feed
 
   def _compile(
-    self, call: Callable, current: state.TrainState, held: steps.Held, blank: loader.Batch
+    self, call: Callable, current: state.TrainState, held: calls.Held, blank: loader.Batch
   ) -> None:
     """Compiles both steps while there is nothing that a signal could lose, and tells what they
     take.
@@ -264,17 +252,7 @@ class Loop:
     needed = memory.check(call, arguments, size, "config.train.batch_size", parts)
     if needed is not None:
       self.shown.note(f"memory    a training step takes {needed / 1e9:,.2f} GB of each device")
-    batch, size = parallel.shard(self._blank_eval(stop=1)), configs.eval_batch_size(config)
-    memory.check(self.eval_step, (current.variables(), batch), size, "config.eval.batch_size", 1)
-
-  def _blank_eval(self, stop: int | None = None) -> loader.Batch:
-    config = self.plan.config
-    share = configs.eval_batch_size(config) // parallel.process_count()
-    shape = loader.label_shape(self.plan.validation_records)
-    batch = loader.blank_batch(config, share, shape)
-    if stop is not None:
-      batch = with_stop({key: batch[key] for key in ("image", "label")}, stop)
-    return batch
+    self._validation.compile(current)
 
   def _log(self, window: list[_Call], step: int) -> None:
     """Fetches the window's metrics from the devices and logs their means; counts its bad steps.
@@ -333,46 +311,3 @@ class Loop:
       "config.optimizer.clip_norm (with another --workdir), or leave such steps out: "
       "config.train.max_bad_steps"
     )
-
-  def _validation_batches(self) -> Iterator[loader.Batch]:
-    if self._kept:
-      yield from self._kept
-      return
-    made = []
-    for batch in split_batches(self.plan.validation_records, self.plan.config):
-      if self._keeping:
-        made.append(batch)
-      yield batch
-    self._kept = made
-
-  def _evaluate(self, current: state.TrainState, step: int) -> dict[str, float]:
-    """Judges the validation split with the weights as they are; records and returns the figures.
-
-    Raises:
-      Abandoned: if a signal came before it was over, in all processes alike.
-    """
-    plan = self.plan
-    with self.shown.pause("evaluating"):
-      records = plan.validation_records
-      flagged = self._stoppable.batches(self._validation_batches(), self._blank_eval())
-      size = configs.eval_batch_size(plan.config)
-      # As many as there are in every process, whatever comes in between.
-      batches = itertools.islice((batch for batch, _ in flagged), -(-len(records) // size))
-      try:
-        figures = judged(
-          plan.config,
-          plan.source.classes,
-          self.eval_step,
-          current.variables(),
-          batches,
-          len(records),
-        )
-      except Exception as error:
-        if isinstance(error, UserError) or not memory.exhausted(error):
-          raise
-        raise memory.refusal(error, size, "config.eval.batch_size") from error
-      if parallel.process_index() == 0:
-        how = {"temperature": 1.0, "tta": plan.config["eval"]["tta"]}
-        plan.folder.write_evaluation("validation", step, {**how, **figures})
-    self.shown.log(step, "validation", figures)
-    return {name: value for name, value in figures.items() if isinstance(value, int | float)}

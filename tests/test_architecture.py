@@ -15,13 +15,14 @@ LAYERS = (
   ("imgclf.modes",),
   ("imgclf.parts", "imgclf.explain", "imgclf.reporting"),
   ("imgclf.loop", "imgclf.beginning"),
+  ("imgclf.validation",),
   ("imgclf.plan",),
   ("imgclf.pretrained", "imgclf.teacher"),
   (
     *("imgclf.judge", "imgclf.run", "imgclf.findings", "imgclf.feeds"),
     *("imgclf.stoppable", "imgclf.preview", "imgclf.prediction_files", "imgclf.exporting"),
   ),
-  ("imgclf.prediction",),
+  ("imgclf.prediction", "imgclf.calls"),
   ("imgclf.classifier",),
   (
     *("imgclf.checkpoint", "imgclf.run_folder", "imgclf.progress", "imgclf.steps"),
@@ -43,6 +44,7 @@ LAYERS = (
     *("imgclf.retention", "imgclf.identity", "imgclf.output", "imgclf.tensorboard"),
     *("imgclf.compilation", "imgclf.timing", "imgclf.sweep", "imgclf.safetensors_file"),
     "imgclf.timm_config",
+    "imgclf.run_paths",
   ),
   ("imgclf.muon", "imgclf.rates", "imgclf.named", "imgclf.ranking"),
   ("imgclf.job", "imgclf.lock"),
@@ -50,7 +52,7 @@ LAYERS = (
   ("imgclf.config_file", "imgclf.command_line"),
   ("imgclf.config",),
   ("imgclf.combinations", "imgclf.schema"),
-  ("imgclf.augment_schema", "imgclf.optimizer_schema"),
+  ("imgclf.augment_schema", "imgclf.dataset_schema", "imgclf.optimizer_schema"),
   ("imgclf.fields", "imgclf.rules", "imgclf.multilabel", "imgclf.durations"),
   ("imgclf.errors", "imgclf.text", "imgclf.cpu", "imgclf.whole_files"),
 )

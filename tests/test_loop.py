@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import imgclf
-from imgclf import loop, parallel, progress
+from imgclf import parallel, progress, validation
 from imgclf.checkpoint import Checkpoints
 from imgclf.data import datasets, loader
 from imgclf.errors import Diverged, Stopped
@@ -199,7 +199,7 @@ def test_a_stop_during_an_evaluation_is_made_up_for_and_changes_nothing(
   config.eval.every_steps = 2
   config.checkpoint.update(every_steps=6, keep_latest=1)
   whole = imgclf.train(config, tmp_path / "whole", quiet=True)
-  judged, evaluations = loop.judged, []
+  judged, evaluations = validation.judged, []
 
   def signalled(*arguments):
     evaluations.append(1)
@@ -207,7 +207,7 @@ def test_a_stop_during_an_evaluation_is_made_up_for_and_changes_nothing(
       signal.raise_signal(signal.SIGTERM)
     return judged(*arguments)
 
-  monkeypatch.setattr(loop, "judged", signalled)
+  monkeypatch.setattr(validation, "judged", signalled)
   cut = tmp_path / "cut"
   with pytest.raises(Stopped, match="step 4 of 6 is saved; the same command goes on from there"):
     imgclf.train(config, cut, quiet=True)
@@ -250,10 +250,10 @@ def test_a_run_ends_when_the_best_evaluation_is_long_ago_and_again_when_it_is_re
   config.checkpoint.update(every_steps=3, keep_latest=10)
   # Step 4 is the best, and step 8 the first that is four steps after it; an equal is no better.
   accuracies = {2: 0.3, 4: 0.5, 6: 0.5, 8: 0.4, 10: 0.9}
-  evaluate = loop.Loop._evaluate
+  evaluate = validation.Validation.evaluate
   monkeypatch.setattr(
-    loop.Loop,
-    "_evaluate",
+    validation.Validation,
+    "evaluate",
     lambda self, current, step: {
       **evaluate(self, current, step),
       "accuracy": accuracies[step],

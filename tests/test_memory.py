@@ -268,7 +268,7 @@ def test_a_run_that_does_not_fit_is_refused_and_what_it_is_told_leads_to_one_tha
       "or keep it with config.optimizer.accumulate_steps=4",
     ),
     (
-      "imgclf.loop.judged",
+      "imgclf.validation.judged",
       "config.eval.batch_size: the memory does not suffice for 64 images (Out of memory); set it to "
       "32 or less",
     ),

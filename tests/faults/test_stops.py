@@ -10,7 +10,7 @@ from runs import Run
 # Each phase is made long enough to be hit, and says so on stderr when it begins.
 PHASE = """
 import hashlib, sys, time
-from imgclf import app, loop, parallel, checkpoint, array_files
+from imgclf import app, loop, parallel, checkpoint, array_files, validation
 from imgclf.data import loader
 
 phase, marked = {phase!r}, []
@@ -55,7 +55,7 @@ elif phase == "data":
 elif phase == "step":
   slow(loop.Loop, "_wait", 1, when=lambda self, under, bound: self.shown._step > 7)
 elif phase == "eval":
-  slow(loop, "judged", 2)
+  slow(validation, "judged", 2)
 elif phase == "save":
   slow(array_files, "write", 3)
 app.command()
