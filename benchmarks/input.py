@@ -72,11 +72,30 @@ def config_of(size: int):
 
 
 def imgclf_batches(files: Sequence[bytes], size: int) -> Batches:
-  """imgclf's training batches, in the thread that asks."""
+  """imgclf's training batches, in the thread that asks, from the second epoch on."""
+  from imgclf.data import loader
+
+  read = np.ones(EXAMPLES, bool)
+  batches = loader.train_batches(InMemory(files), config_of(size), sound=read)
+  return (batches[k] for k in itertools.count())
+
+
+def first_epoch(files: Sequence[bytes], size: int) -> Batches:
+  """The same where each file is read whole, to see whether it is sound."""
   from imgclf.data import loader
 
   batches = loader.train_batches(InMemory(files), config_of(size))
   return (batches[k] for k in itertools.count())
+
+
+def without_regions(files: Sequence[bytes], size: int) -> Batches:
+  """imgclf's batches from the second epoch on as they are made where nvImageCodec is not
+  installed.
+  """
+  from imgclf.data import regions
+
+  regions.decode = lambda *_: None
+  return imgclf_batches(files, size)
 
 
 def tf_data(files: Sequence[bytes], size: int) -> Batches:
@@ -167,6 +186,8 @@ def prototype(files: Sequence[bytes], size: int) -> Batches:
 PARTS: dict[str, tuple[Callable[[Sequence[bytes], int], Batches], str]] = {
   "full decode": (full_decode, "simplejpeg"),
   "imgclf": (imgclf_batches, "imgclf"),
+  "imgclf, first epoch": (first_epoch, "imgclf"),
+  "imgclf without nvImageCodec": (without_regions, "imgclf"),
   "tf.data": (tf_data, "tensorflow"),
   "torchvision": (torchvision_batches, "torchvision"),
   "simplejpeg + OpenCV": (prototype, "cv2"),
@@ -231,6 +252,8 @@ def one_core(folder: str, sizes: Sequence[int], rounds: int) -> None:
   left_out = [name for name, (_, needs) in PARTS.items() if not importlib.util.find_spec(needs)]
   for name in left_out:
     print(f"{name}: left out, {PARTS[name][1]} is not installed")
+  if not importlib.util.find_spec("nvidia") or not importlib.util.find_spec("nvidia.nvimgcodec"):
+    print("nvImageCodec is not installed: imgclf's figures are those without it")
   names = [name for name in PARTS if name not in left_out]
   rows: dict[str, list[float]] = {name: [] for name in names}
   for size in sizes:

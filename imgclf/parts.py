@@ -70,7 +70,7 @@ class Bench:
 
   def decode(self) -> Rate:
     """Bytes in memory to training crops, by as many threads as the loader has; nothing is read or
-    batched.
+    batched. After the first crop of each, as from the second epoch on.
     """
     plan = self.plan
     crop = loader.train_crop(plan.config)
@@ -80,7 +80,7 @@ class Bench:
 
     def some(begin: int) -> None:
       for number in range(begin, begin + DECODED_AT_ONCE):
-        crop(records[number % count], number)
+        crop(records[number % count], number, number >= count)
 
     begins = itertools.count(0, DECODED_AT_ONCE)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:

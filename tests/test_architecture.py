@@ -68,6 +68,7 @@ OWNERS = {
     *("imgclf.exporting.onnx_file", "imgclf.exporting.onnx_graph"),
     "imgclf.exporting.onnx_operators",
   },
+  "nvidia": {"imgclf.data.regions"},
   "onnxruntime": {"imgclf.exporting.onnx_file"},
   "jinja2": {"imgclf.reporting.page"},
   "orbax": {"imgclf.array_files"},

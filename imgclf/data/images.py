@@ -20,7 +20,7 @@ from PIL import (
 )
 import simplejpeg
 
-from imgclf.data import headers, pillow, stripped
+from imgclf.data import headers, pillow, regions, stripped
 from imgclf.data.headers import Header
 from imgclf.errors import UserError
 
@@ -103,18 +103,20 @@ def decode_window(
   choose: Callable[[int, int], tuple[int, int, int, int]],
   *,
   least: int,
+  sound: bool = False,
   background: Sequence[int] = (255, 255, 255),
   max_pixels: int = 100_000_000,
 ) -> tuple[np.ndarray, tuple[float, float, float, float]]:
   """Decodes a window of a picture, and as little of the rest as the codec allows.
 
-  Of a JPEG the rows below the window are left out, which changes no pixel in it; damage there goes
-  unseen, but a missing end does not. And a window of `2 * least` pixels or more each way is decoded
-  at half the size, which libjpeg-turbo does in the cosine transform's domain. Of 200 photographs,
-  reading whole ones took 1.09 ms, without those rows 0.96, at half the size 0.80, all rows of them.
-  Resized to `least`, such windows differ from those of a whole decode by 1.2 to 1.6 in 255 on
-  average, as bicubic and bilinear do; a quarter of the size would differ by as much from four times
-  `least` on and save nothing.
+  The first time a file is read it is read whole, so that damage anywhere in it is found. After that
+  a JPEG's rows below the window are left out or, with nvImageCodec, all that lies beside it;
+  neither changes a pixel. A window of `2 * least` pixels or more each way is decoded at half the
+  size, which libjpeg-turbo does in the cosine transform's domain. Of 200 photographs, reading whole
+  ones took 1.09 ms, without those rows 0.96, at half the size 0.80, all rows of them. Resized to
+  `least`, such windows differ from those of a whole decode by 1.2 to 1.6 in 255 on average, as
+  bicubic and bilinear do; a quarter of the size would differ by as much from four times `least` on
+  and save nothing.
 
   Args:
     data: the encoded file, as for `decode`.
@@ -122,6 +124,7 @@ def decode_window(
     choose: given height and width of the upright picture, returns the window: top, left, height,
       width.
     least: height and width that the window will be resized to, in pixels.
+    sound: whether this raised no error for the same file before, whatever the window was.
     background: as for `decode`.
     max_pixels: as for `decode`.
 
@@ -137,7 +140,11 @@ def decode_window(
   half = _HALVE_FROM <= 2 * least <= min(height, width)
   pixels = None
   if head.format == "JPEG" and head.mode in ("grey", "RGB") and head.orientation == 1:
-    pixels = _jpeg_rows(data, head, top + height, half)
+    if sound and not half:
+      part = regions.decode(data, top, left, height, width)
+      if part is not None:
+        return part, (0, 0, height, width)
+    pixels = _jpeg_rows(data, head, top + height if sound else head.height, half)
   if pixels is None:
     half, pixels = False, _decode(data, name, head, background)
     if pixels.shape[:2] != head.upright_size[::-1]:

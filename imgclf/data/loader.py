@@ -47,12 +47,13 @@ def label_shape(records: Records) -> tuple[int, ...]:
   return getattr(records, "label_shape", ())
 
 
-def train_crop(config: Mapping[str, Any]) -> Callable[[Record, int], np.ndarray]:
+def train_crop(config: Mapping[str, Any]) -> Callable[..., np.ndarray]:
   """Returns the host's part of the training transform: a record and its place among all images
   shown to pixels.
 
   They are [size, size, 3] uint8. Image k * batch_size + q of those shown is at position q of global
-  batch k.
+  batch k. Whether the record was read without an error before may be told, too, see
+  `images.decode_window`.
 
   Raises (when called): ImageError naming a record that can't be decoded.
   """
@@ -60,7 +61,7 @@ def train_crop(config: Mapping[str, Any]) -> Callable[[Record, int], np.ndarray]
   size = dataset["image_size"]
   fixed = fixed_train_crop(config)
 
-  def crop(record: Record, place: int) -> np.ndarray:
+  def crop(record: Record, place: int, sound: bool = False) -> np.ndarray:
     if fixed is not None:
       return fixed(record)
     # A generator an image, keyed by its place, costs 10 us and makes its crop independent of which
@@ -73,6 +74,7 @@ def train_crop(config: Mapping[str, Any]) -> Callable[[Record, int], np.ndarray]
         height, width, rng, scale=augment["crop_scale"], ratio=augment["crop_ratio"]
       ),
       least=size,
+      sound=sound,
       background=dataset["background"],
       max_pixels=dataset["max_pixels"],
     )
@@ -197,6 +199,7 @@ def train_batches(
   process_count: int = 1,
   on_error: Callable[[images.ImageError, str], None] | None = None,
   allocate: Callable[[tuple[int, ...], type], np.ndarray] = np.empty,
+  sound: np.ndarray | None = None,
 ) -> grain.MapDataset:
   """Returns this process's share of every training batch, by number and without end.
 
@@ -215,6 +218,8 @@ def train_batches(
     on_error: called, in a thread of the loader, with the error and the name of a record that can't
       be decoded, which then is blank and masked; left out, its ImageError is raised.
     allocate: where a batch's images go: of a shape and dtype, as `np.empty`.
+    sound: [records] bool, those that were read without an error before, which costs less the next
+      time; what is read is marked. Left out, none was.
 
   Returns:
     A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32
@@ -228,16 +233,19 @@ def train_batches(
   crop = train_crop(config)
   own = positions(config, process_index, process_count)
   shape = label_shape(records)
+  known = np.zeros(len(records), bool) if sound is None else sound
 
   def batch(k: int) -> Batch:
     image = allocate((len(own), size, size, 3), np.uint8)
     label = label_sets.blank(len(own), shape)
     mask = np.ones(len(own), bool)
-    examples = records.__getitems__(order.at(stream_places(config, k, own)).tolist())
-    for row, (position, record) in enumerate(zip(own.tolist(), examples)):
+    indices = order.at(stream_places(config, k, own)).tolist()
+    examples = records.__getitems__(indices)
+    for row, (position, index, record) in enumerate(zip(own.tolist(), indices, examples)):
       label[row] = record.label
       try:
-        image[row] = crop(record, k * batch_size + position)
+        image[row] = crop(record, k * batch_size + position, known[index])
+        known[index] = True
       except images.ImageError as error:
         if on_error is None:
           raise

@@ -9,6 +9,7 @@ workers. Knows no device; what a batch is, imgclf/data/loader.py knows.
 import collections
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
+import math
 import mmap
 from multiprocessing import connection as connections
 import os
@@ -103,6 +104,8 @@ class _Task:
     share: `process_index` and `process_count` of `loader.train_batches`.
     skip: whether images that can't be decoded are handed over, not raised.
     slot: shape of the images of one batch.
+    slots: how many of them the shared memory begins with; a byte for each record follows, 1 where
+      some worker has read it without an error.
   """
 
   records: Any
@@ -110,6 +113,7 @@ class _Task:
   share: dict[str, int]
   skip: bool
   slot: tuple[int, ...]
+  slots: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,15 +159,15 @@ class TrainBatches:
     size = config["dataset"]["image_size"]
     share = {"process_index": process_index, "process_count": process_count}
     rows = config["train"]["batch_size"] // process_count
-    task = _Task(records, config, share, on_error is not None, (rows, size, size, 3))
-    self._shape, self._bytes = task.slot, rows * size * size * 3
+    self._shape, self._bytes = (rows, size, size, 3), rows * size * size * 3
     self._on_error = on_error
     self._next = self._asked = numbers.start
     self._stop = numbers.stop
     self._ahead = workers + config["dataset"]["prefetch"]
     self._free = collections.deque(range(self._ahead + _HELD))
     self._slots: dict[int, int] = {}
-    with _shared_memory(len(self._free) * self._bytes) as file:
+    task = _Task(records, config, share, on_error is not None, self._shape, len(self._free))
+    with _shared_memory(task.slots * self._bytes + len(records)) as file:
       self._memory = mmap.mmap(file.fileno(), 0)
       self._processes, self._connections = _start(workers, file.fileno())
     self._end = weakref.finalize(self, _end, self._processes, self._connections)
@@ -282,14 +286,16 @@ def serve(connection: int, memory: int) -> None:
 
   Args:
     connection: descriptor that tasks come from and answers go to.
-    memory: descriptor of the memory for images.
+    memory: descriptor of the memory for images and for what is known of records.
   """
   ours = connections.Connection(connection)
   try:
     task: _Task = ours.recv()
   except (EOFError, ConnectionError):
     return
-  slots = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(-1, *task.slot)
+  shared = np.frombuffer(mmap.mmap(memory, 0), np.uint8)
+  slots, sound = np.split(shared, [task.slots * math.prod(task.slot)])
+  slots = slots.reshape(task.slots, *task.slot)
   asked: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
   threading.Thread(target=_listen, args=(ours, asked), daemon=True).start()
   bad: list[tuple[images.ImageError, str]] = []
@@ -300,6 +306,7 @@ def serve(connection: int, memory: int) -> None:
     **task.share,
     on_error=(lambda error, name: bad.append((error, name))) if task.skip else None,
     allocate=lambda shape, dtype: slots[place],
+    sound=sound.view(bool),
   )
   while True:
     number, place = asked.get()

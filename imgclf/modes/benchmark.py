@@ -8,6 +8,7 @@ import difflib
 import json
 import math
 import os
+import sys
 import tempfile
 from typing import Any
 
@@ -15,7 +16,7 @@ import jax
 
 from imgclf import compilation, feeds, parallel, plan, tables, timing
 from imgclf import config as configs
-from imgclf.data import loader, workers
+from imgclf.data import loader, regions, workers
 from imgclf.errors import UserError
 from imgclf.output import checked, whole_file
 from imgclf.parts import Bench, endless
@@ -132,6 +133,10 @@ def _report(
     "threads": loader.threads(config),
     "workers": workers.count(config),
     "resident": feeds.is_resident(planned.train_records, config),
+    # None where it would not help.
+    "region_decoder": regions.is_available()
+    if config["augment"]["crop"] == "random_resized" and sys.platform == "linux"
+    else None,
     "cpus": os.cpu_count() or 1,
     "shared_cores": jax.default_backend() == "cpu",
   }
@@ -148,8 +153,9 @@ def bottleneck(report: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
   Args:
     report: with the rates, `data_wait_share`, `dtype`, `threads`, `workers`, `cpus`, `resident`
-      (whether the train split lives on the devices) and `shared_cores` (whether the step runs on
-      the cores that decode).
+      (whether the train split lives on the devices), `region_decoder` (whether random crops of
+      JPEGs are decoded alone; None where they can't be) and `shared_cores` (whether the step runs
+      on the cores that decode).
 
   Returns:
     `input`, `step` or `loop` (logs and all that is between the steps), and a line; None where the
@@ -189,6 +195,8 @@ def _input_mend(report: Mapping[str, Any]) -> str:
   if decoded is not None and decoded > 1.5 * report["input_images_per_second"]:
     return f"decoding makes {decoded:,.0f}, so it is reading: put the data on a faster disk"
   mends = ["smaller images on the disk"]
+  if report["region_decoder"] is False:
+    mends.append("for JPEGs the extra crops (pip install 'imgclf[crops]')")
   field = "workers" if report["workers"] else "threads"
   if report[field] < report["cpus"]:
     mends.insert(0, f"config.dataset.{field}={report['cpus']} ({report[field]} now)")

@@ -165,6 +165,36 @@ def test_a_file_that_cannot_be_decoded_is_masked_where_the_caller_takes_note(con
   assert "colour 4" in noted[4]
 
 
+def test_an_image_is_read_whole_once_and_whatever_was_read_before_changes_no_pixel(
+  config, monkeypatch
+):
+  config.augment.crop = "random_resized"
+  told = []
+  real = images.decode_window
+
+  def noted(data, name, choose, *, sound, **options):
+    told.append((name, sound))
+    return real(data, name, choose, sound=sound, **options)
+
+  monkeypatch.setattr(images, "decode_window", noted)
+  bad, sound = (3, 8), np.zeros(N, bool)
+  options = {"on_error": lambda *_: None, "sound": sound}
+  batches = loader.train_batches(Colours(bad), config, **options)
+  first = [batches[k] for k in range(8)]  # two epochs and two examples
+  assert np.flatnonzero(~sound).tolist() == list(bad)
+  seen = set()
+  for name, was_read in told:
+    assert was_read == (name in seen)
+    if int(name.split()[1]) not in bad:
+      seen.add(name)
+  told.clear()
+  fresh = loader.train_batches(Colours(bad), config, on_error=lambda *_: None)
+  for k in (7, 3):  # as after a resume
+    again = fresh[k]
+    assert all(np.array_equal(again[key], first[k][key]) for key in again)
+  assert not any(was_read for _, was_read in told[:6])
+
+
 def test_evaluation_sees_what_pillow_resizes_and_crops(config, tmp_path):
   config.dataset.crop_fraction = 0.5
   pixels = Photo.pixels

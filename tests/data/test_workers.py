@@ -167,3 +167,16 @@ def test_workers_are_chosen_for_large_images_on_many_cores(config, monkeypatch):
   assert chosen(64, 32) == 0
   config.dataset.workers = 5
   assert chosen(2, 32) == 5
+
+
+def test_what_one_worker_has_read_the_others_need_not_read_whole(config, records):
+  found = workers.TrainBatches(
+    records, config, range(10**6), workers=3, on_error=lambda error, name: None
+  )
+  known = np.frombuffer(found._memory, bool)[-len(records) :]
+  bad = [i for i, r in enumerate(records.__getitems__(range(24))) if r.name.endswith("/5.jpg")]
+  expected = [i for i in range(24) if i not in bad]
+  for _ in range(2 * 24 // 6):  # each example at least once
+    next(found)
+  assert np.flatnonzero(known).tolist() == expected
+  found.close()

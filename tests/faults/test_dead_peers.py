@@ -73,11 +73,11 @@ from imgclf.data import images, loader
 crop, made = loader.train_crop, []
 def failing(config):
   real = crop(config)
-  def one(record, place):
+  def one(record, *rest):
     made.append(1)
     if sys.argv[-1] == "--process_id=1" and len(made) > 32 * 7:
       raise images.ImageError("cat.jpg: cannot be decoded as an image (cut); mend it", "cut")
-    return real(record, place)
+    return real(record, *rest)
   return one
 loader.train_crop = failing
 app.command()

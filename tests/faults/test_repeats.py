@@ -78,10 +78,10 @@ models._MODELS["resnet18"] = models._resnet(False, 1, 1, 1, 1)
 crop = loader.train_crop
 def noting(config):
   real = crop(config)
-  def one(record, place):
+  def one(record, *rest):
     with open(os.environ["NOTES"], "a") as file:
       file.write(record.name + "\\n")
-    return real(record, place)
+    return real(record, *rest)
   return one
 loader.train_crop = noting
 app.command()

@@ -42,14 +42,14 @@ elif phase == "data":
   crop = loader.train_crop
   def stuck(config):
     real = crop(config)
-    def one(record, place):
+    def one(record, *rest):
       made.append(1)
       if len(made) > 64 * 8:
         if not marked:
           marked.append(1)
           print("PHASE", file=sys.stderr, flush=True)
         time.sleep(120)
-      return real(record, place)
+      return real(record, *rest)
     return one
   loader.train_crop = stuck
 elif phase == "step":

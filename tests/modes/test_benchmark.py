@@ -96,6 +96,7 @@ GPU = {
   "workers": 0,
   "cpus": 8,
   "resident": False,
+  "region_decoder": None,
   "shared_cores": False,
 }
 
@@ -109,6 +110,16 @@ GPU = {
     ({"train_images_per_second": 700.0}, "loop", "raise config.log.every_steps"),
     ({"train_images_per_second": None}, "step", "the host could feed 1,900"),
     ({"step_images_per_second": 2500.0}, "input", "try smaller images on the disk, or more CPU"),
+    (
+      {"step_images_per_second": 2500.0, "region_decoder": False},
+      "input",
+      "disk, for JPEGs the extra crops (pip install 'imgclf[crops]'), or more CPU cores",
+    ),
+    (
+      {"step_images_per_second": 2500.0, "region_decoder": True},
+      "input",
+      "try smaller images on the disk, or more CPU",
+    ),
     ({"step_images_per_second": 2500.0, "threads": 2}, "input", "threads=8 (2 now)"),
     ({"step_images_per_second": 2500.0, "workers": 4}, "input", "workers=8 (4 now)"),
     ({"step_images_per_second": 2500.0, "resident": True}, "loop", "raise config.log.every_steps"),
