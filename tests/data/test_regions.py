@@ -6,6 +6,7 @@ Skipped where it is not installed.
 import io
 import subprocess
 import sys
+import types
 
 import numpy as np
 from PIL import Image
@@ -28,9 +29,7 @@ WINDOWS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def codec():
-  pytest.importorskip("nvidia.nvimgcodec")
+installed = pytest.mark.skipif(not regions.is_available(), reason="nvImageCodec is not installed")
 
 
 def jpeg(picture, **options):
@@ -39,6 +38,7 @@ def jpeg(picture, **options):
   return out.getvalue()
 
 
+@installed
 @pytest.mark.parametrize(
   "options",
   [
@@ -73,11 +73,24 @@ def test_what_is_no_jpeg_is_no_window(data):
   assert regions.decode(data, 0, 0, 1, 1) is None
 
 
+@installed
 def test_what_lies_beyond_the_picture_is_no_window():
   data = jpeg(Image.fromarray(NOISE))
   assert regions.decode(data, 150, 0, 20, 20) is None
 
 
+@pytest.mark.parametrize("packages", [[], ["cudnn"]])
+def test_where_it_is_not_installed_there_is_no_window(packages, tmp_path, monkeypatch):
+  for package in packages:  # as with JAX for GPUs
+    (tmp_path / package).mkdir()
+  nvidia = types.SimpleNamespace(__path__=[str(tmp_path)]) if packages else None
+  monkeypatch.setitem(sys.modules, "nvidia", nvidia)
+  monkeypatch.setattr(regions, "_codec", regions._codec.__wrapped__)
+  assert not regions.is_available()
+  assert regions.decode(jpeg(Image.fromarray(NOISE)), 0, 0, 20, 20) is None
+
+
+@installed
 def test_nothing_is_printed_and_the_environment_stays():
   program = """
 import io, os, sys
