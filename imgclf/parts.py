@@ -73,14 +73,14 @@ class Bench:
     batched. After the first crop of each, as from the second epoch on.
     """
     plan = self.plan
-    crop = loader.train_crop(plan.config)
     count = min(DECODED, len(plan.train_records))
+    crop = loader.train_crop(plan.config, np.zeros(count, bool))
     records = plan.train_records.__getitems__(range(count))
     threads = max(loader.threads(plan.config), 1)
 
     def some(begin: int) -> None:
       for number in range(begin, begin + DECODED_AT_ONCE):
-        crop(records[number % count], number, number >= count)
+        crop(records[number % count], number, number % count)
 
     begins = itertools.count(0, DECODED_AT_ONCE)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:

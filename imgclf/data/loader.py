@@ -47,13 +47,18 @@ def label_shape(records: Records) -> tuple[int, ...]:
   return getattr(records, "label_shape", ())
 
 
-def train_crop(config: Mapping[str, Any]) -> Callable[..., np.ndarray]:
-  """Returns the host's part of the training transform: a record and its place among all images
-  shown to pixels.
+def train_crop(
+  config: Mapping[str, Any], sound: np.ndarray | None = None
+) -> Callable[..., np.ndarray]:
+  """Returns the host's part of the training transform: a record, its place among all images shown
+  and, where that is known, its index in the split, to pixels.
 
   They are [size, size, 3] uint8. Image k * batch_size + q of those shown is at position q of global
-  batch k. Whether the record was read without an error before may be told, too, see
-  `images.decode_window`.
+  batch k.
+
+  Args:
+    config: the run's config.
+    sound: [records] bool, those of which `images.decode_window` said so; kept up to date.
 
   Raises (when called): ImageError naming a record that can't be decoded.
   """
@@ -61,24 +66,29 @@ def train_crop(config: Mapping[str, Any]) -> Callable[..., np.ndarray]:
   size = dataset["image_size"]
   fixed = fixed_train_crop(config)
 
-  def crop(record: Record, place: int, sound: bool = False) -> np.ndarray:
+  def crop(record: Record, place: int, index: int | None = None) -> np.ndarray:
     if fixed is not None:
       return fixed(record)
     # A generator an image, keyed by its place, costs 10 us and makes its crop independent of which
     # thread or process draws it.
     rng = np.random.Generator(np.random.Philox(key=[seed, place]))
-    part, window = images.decode_window(
+    known = None if index is None else sound
+    window = images.decode_window(
       record.data,
       record.name,
       lambda height, width: crops.random_window(
         height, width, rng, scale=augment["crop_scale"], ratio=augment["crop_ratio"]
       ),
       least=size,
-      sound=sound,
+      sound=known is not None and bool(known[index]),
       background=dataset["background"],
       max_pixels=dataset["max_pixels"],
     )
-    return crops.resize_window(part, window, size, interpolation=dataset["interpolation"])
+    if known is not None:
+      known[index] = window.sound
+    return crops.resize_window(
+      window.pixels, window.box, size, interpolation=dataset["interpolation"]
+    )
 
   return crop
 
@@ -218,8 +228,7 @@ def train_batches(
     on_error: called, in a thread of the loader, with the error and the name of a record that can't
       be decoded, which then is blank and masked; left out, its ImageError is raised.
     allocate: where a batch's images go: of a shape and dtype, as `np.empty`.
-    sound: [records] bool, those that were read without an error before, which costs less the next
-      time; what is read is marked. Left out, none was.
+    sound: as for `train_crop`; left out, nothing is known at first.
 
   Returns:
     A dataset whose item k is a dict of `image` [share, size, size, 3] uint8, `label` [share] int32
@@ -230,10 +239,9 @@ def train_batches(
   """
   size, batch_size = config["dataset"]["image_size"], config["train"]["batch_size"]
   order = example_order(records, config)
-  crop = train_crop(config)
+  crop = train_crop(config, np.zeros(len(records), bool) if sound is None else sound)
   own = positions(config, process_index, process_count)
   shape = label_shape(records)
-  known = np.zeros(len(records), bool) if sound is None else sound
 
   def batch(k: int) -> Batch:
     image = allocate((len(own), size, size, 3), np.uint8)
@@ -244,8 +252,7 @@ def train_batches(
     for row, (position, index, record) in enumerate(zip(own.tolist(), indices, examples)):
       label[row] = record.label
       try:
-        image[row] = crop(record, k * batch_size + position, known[index])
-        known[index] = True
+        image[row] = crop(record, k * batch_size + position, index)
       except images.ImageError as error:
         if on_error is None:
           raise

@@ -105,7 +105,7 @@ class _Task:
     skip: whether images that can't be decoded are handed over, not raised.
     slot: shape of the images of one batch.
     slots: how many of them the shared memory begins with; a byte for each record follows, 1 where
-      some worker has read it without an error.
+      some worker has found it sound.
   """
 
   records: Any

@@ -570,7 +570,7 @@ def window_of(data, window, least=100, **options):
     asked.append(size)
     return window
 
-  part, box = images.decode_window(data, "x", choose, least=least, **options)
+  part, box, _ = images.decode_window(data, "x", choose, least=least, **options)
   assert box == (0, 0, *window[2:])
   return part, asked[0]
 
@@ -658,6 +658,18 @@ def test_a_missing_end_is_found_wherever_the_window_is(cut, sound):
     window_of(jpeg(NOISE, quality=90)[:-cut], (0, 0, 8, 8), sound=sound)
 
 
+@pytest.mark.parametrize("least", [100, 20], ids=["full", "half"])
+def test_only_a_jpeg_that_libjpeg_has_nothing_to_say_of_is_sound(least):
+  def sound(data):
+    return images.decode_window(data, "x", lambda *_: (0, 0, 40, 40), least=least).sound
+
+  whole = jpeg(NOISE)
+  stray = whole[:-2] + bytes(20) + whole[-2:]  # which libjpeg warns of, each time
+  assert sound(whole)
+  assert not sound(stray)
+  assert not sound(images.encode_png(NOISE))
+
+
 @again
 def test_a_window_lies_in_the_picture_as_a_person_sees_it(sound):
   exif = Image.Exif()
@@ -675,7 +687,7 @@ def test_a_window_of_twice_the_size_asked_for_is_decoded_at_half(window):
   y, x = np.mgrid[:180, :165]
   picture = np.stack([y, x, (x + y) // 2], -1).astype(np.uint8)
   data = jpeg(picture, quality=95, subsampling=0)
-  part, (top, left, height, width) = images.decode_window(data, "x", lambda *_: window, least=30)
+  part, (top, left, height, width), _ = images.decode_window(data, "x", lambda *_: window, least=30)
   assert (height, width) == (window[2] / 2, window[3] / 2)
   assert 0 <= top < 1 and 0 <= left < 1
   assert part.shape[0] >= top + height and part.shape[1] >= left + width
@@ -684,9 +696,9 @@ def test_a_window_of_twice_the_size_asked_for_is_decoded_at_half(window):
   y, x = window[0] // 2 * 2 + 2 * y + 0.5, window[1] // 2 * 2 + 2 * x + 0.5
   assert np.abs(part - np.stack([y, x, (x + y) / 2], -1)).max() <= 4
   for sound in (False, True):
-    same, box = images.decode_window(data, "x", lambda *_: window, least=30, sound=sound)
-    np.testing.assert_array_equal(same, part)
-    assert box == (top, left, height, width)
+    same = images.decode_window(data, "x", lambda *_: window, least=30, sound=sound)
+    np.testing.assert_array_equal(same.pixels, part)
+    assert same.box == (top, left, height, width) and same.sound
   whole, _ = window_of(data, window, least=min(window[2:]) // 2 + 1)
   assert whole.shape[:2] == window[2:]
 

@@ -1,3 +1,4 @@
+import io
 import itertools
 import threading
 
@@ -27,6 +28,12 @@ class Colours:
   def _record(self, i):
     data = images.encode_png(np.full((8, 8, 3), i, np.uint8))
     return Record(b"no image" if i in self.broken else data, i % 5, f"colour {i}")
+
+
+def encode_jpeg(pixels):
+  out = io.BytesIO()
+  Image.fromarray(pixels).save(out, "JPEG")
+  return out.getvalue()
 
 
 @pytest.fixture
@@ -179,6 +186,7 @@ def test_an_image_is_read_whole_once_and_whatever_was_read_before_changes_no_pix
   monkeypatch.setattr(images, "decode_window", noted)
   bad, sound = (3, 8), np.zeros(N, bool)
   options = {"on_error": lambda *_: None, "sound": sound}
+  monkeypatch.setattr(images, "encode_png", encode_jpeg)
   batches = loader.train_batches(Colours(bad), config, **options)
   first = [batches[k] for k in range(8)]  # two epochs and two examples
   assert np.flatnonzero(~sound).tolist() == list(bad)

@@ -71,8 +71,8 @@ import sys
 from imgclf import app
 from imgclf.data import images, loader
 crop, made = loader.train_crop, []
-def failing(config):
-  real = crop(config)
+def failing(*known):
+  real = crop(*known)
   def one(record, *rest):
     made.append(1)
     if sys.argv[-1] == "--process_id=1" and len(made) > 32 * 7:

@@ -76,8 +76,8 @@ from imgclf import app, loop, models
 from imgclf.data import loader
 models._MODELS["resnet18"] = models._resnet(False, 1, 1, 1, 1)
 crop = loader.train_crop
-def noting(config):
-  real = crop(config)
+def noting(*known):
+  real = crop(*known)
   def one(record, *rest):
     with open(os.environ["NOTES"], "a") as file:
       file.write(record.name + "\\n")

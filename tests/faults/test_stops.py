@@ -40,8 +40,8 @@ elif phase == "data":
   # A batch that does not come: read in a thread of the loader, waited for by the loop.
   made = []
   crop = loader.train_crop
-  def stuck(config):
-    real = crop(config)
+  def stuck(*known):
+    real = crop(*known)
     def one(record, *rest):
       made.append(1)
       if len(made) > 64 * 8:

@@ -64,8 +64,8 @@ def test_only_the_parts_that_were_asked_for_are_measured(small_config, monkeypat
 def test_slow_data_is_seen_by_every_figure_that_it_governs(small_config, monkeypatch):
   train_crop = loader.train_crop
 
-  def slow(config):
-    crop = train_crop(config)
+  def slow(*known):
+    crop = train_crop(*known)
 
     def crop_slowly(*arguments):
       time.sleep(0.01)
