@@ -28,7 +28,9 @@ def random_shift(images: jax.Array, keys: jax.Array, padding: int) -> jax.Array:
 
   def window(image: jax.Array, key: jax.Array) -> jax.Array:
     top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1, jnp.int32)
-    return jax.lax.dynamic_slice(image, (top, left, 0), (height, width, channels))
+    # Where 64 bits are the default, a plain 0 would have another type than the other two.
+    start = (top, left, jnp.int32(0))
+    return jax.lax.dynamic_slice(image, start, (height, width, channels))
 
   return jax.vmap(window)(padded, keys)
 

@@ -170,6 +170,15 @@ def mirrored(place, size):
   return place if place < size else 2 * (size - 1) - place
 
 
+def test_shifts_are_the_same_where_64_bits_are_the_default():
+  images = make_images(8, 6, 7)
+  expected = np.asarray(geometry.random_shift(images, make_keys(8), 2))
+  assert len({image.tobytes() for image in expected}) > 4
+  with jax.enable_x64(True):
+    shifted = np.asarray(geometry.random_shift(jnp.asarray(images), make_keys(8), 2))
+  np.testing.assert_array_equal(shifted, expected)
+
+
 def test_every_shift_of_the_mirrored_image_is_equally_likely():
   size, padding, count = 5, 2, 5000
   image = make_images(1, size, size)[0]
