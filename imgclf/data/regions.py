@@ -80,20 +80,17 @@ def _codec() -> Any:
   ]
   if not found:
     return None
-  told = {"PYNVIMGCODEC_VERBOSITY": "0"}
-  with tempfile.TemporaryDirectory() as folder:
-    pathlib.Path(folder, found[0].name).symlink_to(found[0])
-    told["NVIMGCODEC_EXTENSIONS_PATH"] = folder
-    before = {name: os.environ.get(name) for name in told}
-    os.environ.update(told)
-    try:
+  before = dict(os.environ)
+  try:
+    with tempfile.TemporaryDirectory() as folder:
+      pathlib.Path(folder, found[0].name).symlink_to(found[0])
+      os.environ.update(PYNVIMGCODEC_VERBOSITY="0", NVIMGCODEC_EXTENSIONS_PATH=folder)
       from nvidia import nvimgcodec
-    except ImportError:  # for another machine, say
-      return None
-    finally:
-      for name, value in before.items():
-        if value is None:
-          del os.environ[name]
-        else:
-          os.environ[name] = value
+  except (ImportError, OSError):  # for another machine, say, or the disk is full
+    return None
+  finally:
+    for name in ("PYNVIMGCODEC_VERBOSITY", "NVIMGCODEC_EXTENSIONS_PATH"):
+      os.environ.pop(name, None)
+      if name in before:
+        os.environ[name] = before[name]
   return nvimgcodec

@@ -4,8 +4,10 @@ Skipped where it is not installed.
 """
 
 import io
+import os
 import subprocess
 import sys
+import tempfile
 import types
 
 import numpy as np
@@ -88,6 +90,18 @@ def test_where_it_is_not_installed_there_is_no_window(packages, tmp_path, monkey
   monkeypatch.setattr(regions, "_codec", regions._codec.__wrapped__)
   assert not regions.is_available()
   assert regions.decode(jpeg(Image.fromarray(NOISE)), 0, 0, 20, 20) is None
+
+
+@installed
+def test_where_nothing_can_be_written_there_is_no_window(monkeypatch):
+  def full():
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
+  monkeypatch.setattr(regions, "_codec", regions._codec.__wrapped__)
+  before = dict(os.environ)
+  assert regions.decode(jpeg(Image.fromarray(NOISE)), 0, 0, 20, 20) is None
+  assert dict(os.environ) == before
 
 
 @installed
