@@ -24,6 +24,7 @@ import numpy as np
 
 import imgclf
 from imgclf import config_file, models, optim, parallel, state, steps
+from imgclf.augment import operations
 from imgclf.models import convolution, layers, pooling
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
@@ -87,6 +88,16 @@ def _augmented(config):
   return contextlib.nullcontext()
 
 
+@contextlib.contextmanager
+def _augmented_whole(config):
+  def of_every(wanted, compute, otherwise):
+    del otherwise
+    return compute(jnp.arange(len(wanted)))
+
+  with _augmented(config), mock.patch.object(operations, "where_wanted", of_every):
+    yield
+
+
 # Each changes a config, and what it names while the context that it returns is open.
 VARIANTS = {
   "as it is": _as_it_is,
@@ -94,6 +105,7 @@ VARIANTS = {
   "convolutions as written": _as_written,
   "max-pooling with scatter": _scattered,
   "RSB-A2's augmentation": _augmented,
+  "RSB-A2's, of every image": _augmented_whole,
 }
 
 

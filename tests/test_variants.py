@@ -7,6 +7,7 @@ import pytest
 
 from imgclf import config as configs
 from imgclf import models
+from imgclf.augment import operations
 
 PATH = pathlib.Path(__file__).parents[1] / "benchmarks" / "variants.py"
 
@@ -36,10 +37,11 @@ def test_each_variant_changes_the_network_where_it_says(variants, monkeypatch):
 
     return jax.grad(loss)(variables["params"])
 
-  shapes, programs, policies = {}, {}, {}
+  shapes, programs, policies, few, whole = {}, {}, {}, {}, operations.where_wanted
   for name, variant in variants.VARIANTS.items():
     config = configs.default_config()
     with variant(config):
+      few[name] = operations.where_wanted is whole
       shapes[name] = jax.eval_shape(model.init, jax.random.key(0), images)
       # A new function each time: the trace of one that JAX knows would be the first variant's.
       programs[name] = str(jax.make_jaxpr(lambda variables: traced(variables))(shapes[name]))
@@ -50,15 +52,17 @@ def test_each_variant_changes_the_network_where_it_says(variants, monkeypatch):
     "convolutions as written",
     "max-pooling with scatter",
     "RSB-A2's augmentation",
+    "RSB-A2's, of every image",
   ]
   assert list(variants.VARIANTS) == names
   has = {
     word: [word in programs[name] for name in names]
     for word in ("[4,4,12,64]", "select_and_scatter_add")
   }
-  assert has["[4,4,12,64]"] == [True, True, False, True, True]
-  assert has["select_and_scatter_add"] == [False, False, False, True, False]
-  assert [policies[name] for name in names] == ["none"] * 4 + ["randaugment"]
+  assert has["[4,4,12,64]"] == [True, True, False, True, True, True]
+  assert has["select_and_scatter_add"] == [False, False, False, True, False, False]
+  assert [policies[name] for name in names] == ["none"] * 4 + ["randaugment"] * 2
+  assert [few[name] for name in names] == [True] * 5 + [False]
   # Flax's layer lies within ours there, and has the parameters.
   assert "BatchNorm_0" in shapes.pop("flax's batch norm")["params"]["stem_norm"]
   assert all(shape == shapes["as it is"] for shape in shapes.values())

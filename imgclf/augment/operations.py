@@ -2,12 +2,12 @@
 
 `lax.switch` under `jax.vmap` would compute all fifteen for every image. Here those that move pixels
 are one warp by a matrix an image, those that look at one level are one lookup in a table an image,
-and the other two, saturation and sharpness, are a blend with the grey or the smoothed image. The
-reads of an image are one for what the tables rest on and one for all else, which XLA fuses; between
-operations it is uint8.
+and the other two, saturation and sharpness, are a blend with the grey or the smoothed image. What
+few have and what costs much, the warp and the table of equalize, is made for these few. Between
+operations an image is uint8.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,12 @@ def apply(
   def has(*names: str) -> jax.Array:
     return jnp.isin(operations, jnp.array([NUMBER[name] for name in names]))
 
-  warped = _levels(geometry.warp(images, _matrices(images.shape, operations, values), fill))
+  matrices = _matrices(images.shape, operations, values)
+  warped = where_wanted(
+    has("rotate", "shear_x", "shear_y", "translate_x", "translate_y"),
+    lambda rows: _levels(geometry.warp(images[rows], matrices[rows], fill)),
+    images,
+  )
   changed = lookup.look_up(warped, _tables(images, operations, values))
   # What has its table or matrix is not blended, and what is blended has neither.
   floats = images.astype(jnp.float32)
@@ -54,6 +59,35 @@ def apply(
   )
   factors = jnp.where(has("saturation", "sharpness"), values, 1)
   return _levels(colour.blend(changed, jnp.floor(others + 0.5), factors))
+
+
+def where_wanted(
+  wanted: jax.Array, compute: Callable[[jax.Array], jax.Array], otherwise: jax.Array
+) -> jax.Array:
+  """Computes only the examples that want it, a sixteenth of the batch at a time, in a loop that
+  ends with them.
+
+  What few examples of a batch get, and what costs much for each, is not worked out for all.
+
+  Args:
+    wanted: [batch] bool.
+    compute: makes the results `[some, ...]` of the examples in the places `[some]` int32. It may be
+      asked for some that do not want it, and its results for these must be as good as `otherwise`.
+    otherwise: [batch, ...], the results of the others.
+
+  Returns:
+    [batch, ...] as `otherwise`.
+  """
+  some = -(-len(wanted) // 16)
+  places = jnp.argsort(~wanted).astype(jnp.int32)  # those that want it come first
+
+  def compute_some(turn, results):
+    # The last turn begins earlier where it would go beyond the end: those are computed again.
+    rows = jax.lax.dynamic_slice_in_dim(places, turn * some, some)
+    return results.at[rows].set(compute(rows), mode="promise_in_bounds", unique_indices=True)
+
+  count = jnp.sum(wanted, dtype=jnp.int32)
+  return jax.lax.fori_loop(0, (count + some - 1) // some, compute_some, otherwise)
 
 
 def _levels(images: jax.Array) -> jax.Array:
@@ -86,7 +120,11 @@ def _tables(images: jax.Array, operations: jax.Array, values: jax.Array) -> jax.
   tables = {
     "identity": lookup.identity(batch),
     "autocontrast": lookup.autocontrast(images),
-    "equalize": lookup.equalize(images),
+    "equalize": where_wanted(
+      operations == NUMBER["equalize"],
+      lambda rows: lookup.equalize(images[rows]),
+      lookup.identity(batch),
+    ),
     "invert": lookup.invert(batch),
     "posterize": lookup.posterize(values),
     "solarize": lookup.solarize(values),

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
+import pytest
 
 from imgclf.augment import operations
 
@@ -74,6 +75,27 @@ def test_each_image_gets_its_operation_as_pillow_does_it():
     # Pillow cuts to whole levels where this rounds; its rotation rounds the matrix, which moves the
     # outline.
     assert (different <= 1).mean() > (0.99 if name == "rotate" else 0.9999), (name, value)
+
+
+@pytest.mark.parametrize("batch", [1, 5, 16, 37])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 1.0])
+def test_only_who_wants_it_is_computed_a_sixteenth_at_a_time(batch, share):
+  wanted = np.random.default_rng(batch).random(batch) < share
+  asked = []
+
+  def compute(rows):
+    jax.debug.callback(lambda rows: asked.extend(rows.tolist()), rows)
+    return jnp.stack([jnp.where(jnp.array(wanted)[rows], 10 * rows, -rows), rows], axis=1)
+
+  otherwise = jnp.stack([-jnp.arange(batch), jnp.arange(batch)], axis=1)
+  result = jax.jit(lambda: operations.where_wanted(jnp.array(wanted), compute, otherwise))()
+  jax.effects_barrier()
+  places = np.arange(batch)
+  expected = np.stack([np.where(wanted, 10 * places, -places), places], axis=1)
+  np.testing.assert_array_equal(result, expected)
+  assert set(asked) >= set(np.flatnonzero(wanted))
+  some = -(-batch // 16)
+  assert len(asked) == -(-wanted.sum() // some) * some
 
 
 def test_an_operation_that_changes_nothing_leaves_every_level():
