@@ -75,7 +75,7 @@ OWNERS = {
   "pyarrow": {"imgclf.prediction_files"},
   "safetensors": {"imgclf.safetensors_file"},
   "rich": {"imgclf.progress", "imgclf.tables"},
-  "simplejpeg": {"imgclf.data.images"},
+  "simplejpeg": {"imgclf.data.jpeg"},
   "sklearn": {"imgclf.data.digits"},
   "tensorboardX": {"imgclf.tensorboard"},
   "tensorflow": {"imgclf.exporting.savedmodel"},

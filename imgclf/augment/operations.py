@@ -67,7 +67,9 @@ def where_wanted(
   """Computes only the examples that want it, a sixteenth of the batch at a time, in a loop that
   ends with them.
 
-  What few examples of a batch get, and what costs much for each, is not worked out for all.
+  What few examples of a batch get, and what costs much for each, is not worked out for all. On a
+  GPU the host waits for each turn, to learn whether another follows: so all of an expensive kind
+  share one loop.
 
   Args:
     wanted: [batch] bool.

@@ -1,7 +1,8 @@
-"""Bytes -> uint8 RGB pixels, and back to PNG; the only file that touches an image codec.
+"""Bytes -> uint8 RGB pixels, and back to PNG and WebP.
 
-JPEG goes to simplejpeg (libjpeg-turbo), all else and the JPEGs it can't take to Pillow. What a file
-is follows from its first bytes, never from its name. Knows no data set, crop or label.
+JPEG goes to libjpeg-turbo (`jpeg`) or, where a window is all that is asked for, to nvImageCodec
+(`regions`); all else and the JPEGs that it can't take go to Pillow. What a file is follows from its
+first bytes, never from its name. Knows no data set, crop or label.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,9 +20,8 @@ from PIL import (
   PngImagePlugin,
   WebPImagePlugin,
 )
-import simplejpeg
 
-from imgclf.data import headers, pillow, regions, stripped
+from imgclf.data import headers, jpeg, pillow, regions, stripped
 from imgclf.data.headers import Header
 from imgclf.errors import UserError
 
@@ -35,6 +35,9 @@ _REPLACE = "replace the file or take it out of the data set"
 MAX_PASSES = 24
 # Below so many pixels of work, a tenth of a second, nothing is refused however small max_pixels is.
 _FREE_WORK = 24_000_000
+# Twice the size that windows are resized to. Of smaller pictures simplejpeg may choose another
+# scale than half, whose size rounds to the same.
+_HALVE_FROM = 16
 
 
 class ImageError(UserError):
@@ -156,7 +159,7 @@ def decode_window(
       part = regions.decode(data, top, left, height, width)
       if part is not None:
         return Window(part, (0, 0, height, width), sound)
-    pixels, clean = _jpeg_rows(data, head, top + height if sound else head.height, half)
+    pixels, clean = jpeg.decode_rows(data, head, top + height if sound else head.height, half)
   if pixels is None:
     half, pixels = False, _decode(data, name, head, background)
     if pixels.shape[:2] != head.upright_size[::-1]:
@@ -194,7 +197,7 @@ def _allowed_header(data: bytes, name: str, max_pixels: int) -> Header:
 
 def _decode(data: bytes, name: str, head: Header, background: Sequence[int]) -> np.ndarray:
   try:
-    pixels = _jpeg_pixels(data) if head.format == "JPEG" else None
+    pixels = jpeg.decode(data) if head.format == "JPEG" else None
     if pixels is None:
       pixels = _pillow_pixels(data, head, tuple(background))
   except Exception as error:  # codecs raise anything from OSError to SyntaxError at damaged bytes
@@ -232,64 +235,6 @@ def _error(name: str, reason: object, mend: str) -> ImageError:
   words = str(reason) or type(reason).__name__  # MemoryError says nothing
   text = f"{name}: cannot be decoded as an image ({words}); {mend}"
   return ImageError(" ".join(text.splitlines()), " ".join(words.splitlines()))
-
-
-# libjpeg's warnings that mean pixels are missing or made up. Its others leave the picture whole:
-# two files of ImageNet have a stray byte before the end marker, some cameras write odd scan
-# parameters.
-_JPEG_DAMAGE = (
-  "premature end",
-  "bad huffman",
-  "bad arithmetic",
-  "instead of rst",
-  "inconsistent progression",
-)
-
-
-def _jpeg_pixels(data: bytes) -> np.ndarray | None:
-  """Returns RGB pixels, or None where Pillow may do better."""
-  try:
-    # Not strict, it would fill what is missing with grey and say nothing.
-    return simplejpeg.decode_jpeg(data, "RGB", strict=True)
-  except ValueError as error:
-    if any(words in str(error).lower() for words in _JPEG_DAMAGE):
-      raise
-    return None
-
-
-# Twice the size that windows are resized to. Of smaller pictures simplejpeg may choose another
-# scale than half, whose size rounds to the same.
-_HALVE_FROM = 16
-# What libjpeg says of a scan that goes on after the rows it was told of.
-_ROWS_LEFT = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
-
-
-def _jpeg_rows(data: bytes, head: Header, rows: int, half: bool) -> tuple[np.ndarray | None, bool]:
-  """Returns the first `rows` rows or some more, perhaps at half the size; None where `_decode` is
-  to do it. And whether libjpeg had nothing to say of them.
-
-  A decoder that reads fewer rows in the header stops after them. What it says then of the bytes
-  that are left is expected; only its first warning is told, so that damage before comes out.
-  """
-  # One row more than needed: a row's colours are smoothed with those of the next.
-  told = (rows // head.row_step + 1) * head.row_step if head.rows_at else head.height
-  if told < head.height:
-    data = data[: head.rows_at] + told.to_bytes(2, "big") + data[head.rows_at + 2 :]
-  told, scale = min(told, head.height), 2 if half else 1
-  shape = -(-told // scale), -(-head.width // scale)
-  pixels = np.empty((*shape, 3), np.uint8)
-  pixels[-1] = mark = np.arange(3 * shape[1]).reshape(-1, 3) * 89 % 256
-  least = {"min_height": shape[0], "min_width": shape[1], "min_factor": 2} if half else {}
-  clean = True
-  try:
-    found = simplejpeg.decode_jpeg(data, "RGB", strict=True, buffer=pixels, **least)
-    if found.shape != pixels.shape:
-      return None, False
-  except Exception as error:  # what is wrong, decoding the whole will tell
-    if not _ROWS_LEFT.fullmatch(str(error)) or (pixels[-1] == mark).all():
-      return None, False
-    clean = False
-  return pixels, clean
 
 
 _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
